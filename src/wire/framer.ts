@@ -1,0 +1,164 @@
+/**
+ * A stream's bytes become frames: ping, SIP message, or a coded refusal. The caller holds
+ * the bytes that are not yet a frame in one contiguous range and calls `next` until it says MORE.
+ *
+ * Guarantees: any split of the stream gives the same frames; no octet is looked at twice for the
+ * end of the head (the scan goes on where it stopped), so a peer that sends one octet a time costs
+ * one octet a time; limits hold before the bytes are kept.
+ *
+ * A double CRLF is a ping wherever no message is open (RFC 5626 4.4.1). A lone CRLF is a pong or the
+ * leading CRLF of RFC 3261 7.5: dropped. Whether "\r\n" is half a ping is known only when the next
+ * octet has come, so those octets are counted, not kept: a flow between messages owns no buffer.
+ * STUN never runs on streams (5626 4.4.2): an octet 0 or 1 here is junk like any other.
+ */
+import { CHARS, LWS, parseDecimal, TOKEN } from './chars.ts';
+import { MAX_HEAD, MAX_MESSAGE } from './limits.ts';
+import { CONTENT_LENGTH, headerId } from './names.ts';
+
+/** nothing whole yet; the octets before `frameEnd` are used up, those behind it must be kept */
+export const MORE = 0;
+/** CR LF CR LF between messages: answer CR LF */
+export const PING = 1;
+/** one whole message in [frameStart, frameEnd) */
+export const MESSAGE = 2;
+/** From here on the stream cannot be framed any more: answer where the head is known, and close. */
+export const JUNK = 3;
+export const HEAD_TOO_LARGE = 4;
+/** head in [frameStart, frameEnd), as for the two below */
+export const MESSAGE_TOO_LARGE = 5;
+export const NO_CONTENT_LENGTH = 6;
+/** not a number, or two that differ */
+export const BAD_CONTENT_LENGTH = 7;
+
+const CR = 13;
+const LF = 10;
+
+export class Framer {
+  /** octets of CR LF CR LF seen between messages, 0 to 3 */
+  #crlf = 0;
+  /** octets behind `start` already searched for the end of the head */
+  #scanned = 0;
+  /** total length of the message being received, once its head is known; else 0 */
+  #length = 0;
+  frameStart = 0;
+  frameEnd = 0;
+
+  /** True between the first octet of a message and its last: no pong may be awaited inside it. */
+  get inMessage(): boolean {
+    return this.#length > 0 || this.#scanned > 0;
+  }
+
+  /** How many octets the message in progress needs in all; 0 while its head is incomplete. */
+  get expected(): number {
+    return this.#length;
+  }
+
+  reset(): void {
+    this.#crlf = 0;
+    this.#scanned = 0;
+    this.#length = 0;
+  }
+
+  /**
+   * What stands at the front of `buf[start, end)`? The caller goes on from `frameEnd`; after MORE it
+   * keeps the octets from there on and calls again with them (they may have moved) and new ones behind.
+   */
+  next(buf: Uint8Array, start: number, end: number): number {
+    if (this.#length > 0) return this.#body(start, end);
+    let p = start;
+    if (this.#scanned === 0) {
+      while (p < end) {
+        const want = this.#crlf & 1 ? LF : CR;
+        if (buf[p] !== want) break;
+        p++;
+        if (++this.#crlf === 4) {
+          this.#crlf = 0;
+          this.frameEnd = p;
+          return PING;
+        }
+      }
+      if (p === end) {
+        this.frameEnd = p;
+        return MORE;
+      }
+      if (this.#crlf & 1 || !(CHARS[buf[p]] & TOKEN)) return this.#refuse(JUNK, p, end);
+      this.#crlf = 0;
+    }
+    return this.#head(buf, p, end);
+  }
+
+  #head(buf: Uint8Array, start: number, end: number): number {
+    let p = start + this.#scanned;
+    for (;;) {
+      while (p < end && buf[p] !== LF) p++;
+      if (p >= end) break;
+      if (p - start >= 3 && buf[p - 1] === CR && buf[p - 2] === LF && buf[p - 3] === CR) {
+        return this.#headComplete(buf, start, p + 1, end);
+      }
+      p++;
+    }
+    this.#scanned = end - start;
+    if (this.#scanned > MAX_HEAD) return this.#refuse(HEAD_TOO_LARGE, start, end);
+    this.frameEnd = start;
+    return MORE;
+  }
+
+  #headComplete(buf: Uint8Array, start: number, headEnd: number, end: number): number {
+    if (headEnd - start > MAX_HEAD) return this.#refuse(HEAD_TOO_LARGE, start, headEnd);
+    const length = contentLength(buf, start, headEnd);
+    if (length === -1) return this.#refuse(NO_CONTENT_LENGTH, start, headEnd);
+    if (length < 0) return this.#refuse(BAD_CONTENT_LENGTH, start, headEnd);
+    const whole = headEnd - start + length;
+    if (whole > MAX_MESSAGE) return this.#refuse(MESSAGE_TOO_LARGE, start, headEnd);
+    this.#length = whole;
+    return this.#body(start, end);
+  }
+
+  #body(start: number, end: number): number {
+    this.frameStart = start;
+    this.frameEnd = start;
+    if (end - start < this.#length) return MORE;
+    this.frameEnd = start + this.#length;
+    this.reset();
+    return MESSAGE;
+  }
+
+  #refuse(verdict: number, frameStart: number, frameEnd: number): number {
+    this.reset();
+    this.frameStart = frameStart;
+    this.frameEnd = frameEnd;
+    return verdict;
+  }
+}
+
+/** The Content-Length of the head `buf[start, end)`: -1 absent, -2 malformed or contradictory (18.3). */
+export function contentLength(buf: Uint8Array, start: number, end: number): number {
+  let found = -1;
+  let p = start;
+  for (;;) {
+    while (p < end && buf[p] !== LF) p++;
+    p++;
+    if (p + 2 >= end) return found;
+    const c = buf[p] | 32;
+    if (c !== 99 && c !== 108) continue; // c, l
+    let q = p;
+    while (q < end && CHARS[buf[q]] & TOKEN) q++;
+    if (headerId(buf, p, q) !== CONTENT_LENGTH) continue;
+    while (buf[q] === 32 || buf[q] === 9) q++;
+    if (buf[q] !== 58) continue;
+    q++;
+    while (q < end && CHARS[buf[q]] & LWS && !isLineEnd(buf, q)) q++;
+    let valueEnd = q;
+    while (valueEnd < end && !isLineEnd(buf, valueEnd)) valueEnd++;
+    p = valueEnd;
+    while (valueEnd > q && CHARS[buf[valueEnd - 1]] & LWS) valueEnd--;
+    const value = parseDecimal(buf, q, valueEnd);
+    if (value < 0 || (found >= 0 && value !== found)) return -2;
+    found = value;
+  }
+}
+
+/** CR LF that is not a fold. */
+function isLineEnd(buf: Uint8Array, p: number): boolean {
+  return buf[p] === CR && buf[p + 1] === LF && buf[p + 2] !== 32 && buf[p + 2] !== 9;
+}
