@@ -1,0 +1,270 @@
+import { equalUri, parseUri } from '../wire/uri.ts';
+import { type Binding, byPreference, incarnationOf, isContactKey, isStreamFlow } from './binding.ts';
+import type { Backend, ContactUpdate, StoreOp, StoreResult, StoreStatus, UpdateOp } from './store.ts';
+
+/**
+ * The location service: bindings of addresses-of-record over a backend, one operation at a time.
+ *
+ * Guarantees: a REGISTER is applied completely or not at all; (Call-ID, CSeq) is compared per key
+ * (RFC 3261 10.3 step 7); bindings of a flow go when the flow closes, whatever their AOR, also if the
+ * news overtakes the REGISTER. It reads no clock, and it holds in memory only what the backend cannot
+ * answer: which AORs a flow serves (one map entry a flow), the last order, the count.
+ *
+ * Expired bindings are never seen; `sweep` only gives their space back, a slice at a time.
+ */
+
+/** Closed flows that are remembered for updates that come late. A flow key never comes back. */
+const CLOSED_REMEMBERED = 16_384;
+
+const LOAD_CHUNK = 1_000;
+
+export class Location {
+  readonly #backend: Backend;
+  /** one AOR as such, several as a set: nearly every flow serves one */
+  #flows = new Map<string, string | Set<string>>();
+  #closed = new Set<string>();
+  #order = 0;
+  #count = 0;
+  #cursor: string | undefined;
+
+  /** Reads the whole backend once. */
+  constructor(backend: Backend) {
+    this.#backend = backend;
+    this.#load();
+  }
+
+  #load(): void {
+    this.#flows.clear();
+    this.#count = 0;
+    this.#cursor = undefined;
+    let after: string | undefined;
+    for (;;) {
+      const chunk = this.#backend.scan(after, LOAD_CHUNK);
+      for (const [aor, bindings] of chunk) {
+        this.#link(aor, bindings);
+        this.#count += bindings.length;
+        for (const binding of bindings) this.#order = Math.max(this.#order, binding.order);
+      }
+      if (chunk.length < LOAD_CHUNK) return;
+      after = chunk[chunk.length - 1][0];
+    }
+  }
+
+  /** Stored bindings, including expired ones that no sweep has reached. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Runs `work` as one transaction of the backend; if the commit fails, nothing of it has happened, and it throws. */
+  batch<T>(work: () => T): T {
+    try {
+      return this.#backend.transaction(work);
+    } catch (error) {
+      this.#load();
+      throw error;
+    }
+  }
+
+  handle(op: StoreOp): StoreResult {
+    switch (op.kind) {
+      case 'update':
+        return this.update(op);
+      case 'lookup':
+        return answer('ok', this.lookup(op.aor, op.now));
+      case 'remove':
+        return answer('ok', [], this.remove(op.aor, op.key, op.ifOrder) ? 1 : 0);
+      case 'flow-closed':
+        return answer('ok', [], this.flowClosed(op.flow));
+    }
+  }
+
+  /** Unexpired bindings, best first. */
+  lookup(aor: string, now: number): Binding[] {
+    return liveBindings(this.#backend.get(aor), now);
+  }
+
+  update(op: UpdateOp): StoreResult {
+    if (op.flow !== undefined && this.#closed.has(op.flow)) return answer('flow-closed');
+    const stored = this.#backend.get(op.aor) ?? [];
+    const live = stored.filter((binding) => binding.expiresAt > op.now);
+    const next = op.clear ? clear(live, op) : this.#apply(live, op);
+    if (next === undefined) return answer('stale');
+    // A limit that was lowered does not keep those who are in from refreshing.
+    if (next.length > op.maxContacts && next.length > live.length) return answer('full');
+    if (next.length !== stored.length || next.some((binding, i) => binding !== stored[i])) {
+      this.#store(op.aor, stored, next);
+    }
+    return answer('ok', next.toSorted(byPreference));
+  }
+
+  #apply(live: Binding[], op: UpdateOp): Binding[] | undefined {
+    const next = live.slice();
+    const order = Math.max(this.#order + 1, op.now);
+    for (const contact of op.contacts) {
+      const at = indexOfBinding(next, contact);
+      const old = at < 0 ? undefined : next[at];
+      // Of two Contacts of this request with one key the last one counts (old.order === order).
+      if (old && old.order !== order && old.callId === op.callId && op.cseq <= old.cseq) {
+        if (op.cseq === old.cseq && isSameRequest(old, op, contact)) continue;
+        return undefined;
+      }
+      if (contact.expires > 0) next[at < 0 ? next.length : at] = bind(op, contact, order);
+      else if (old) next.splice(at, 1);
+    }
+    this.#order = order;
+    return next;
+  }
+
+  #store(aor: string, stored: Binding[], next: Binding[]): void {
+    this.#backend.put(aor, next);
+    this.#unlink(aor, stored, next);
+    this.#link(aor, next);
+    this.#count += next.length - stored.length;
+  }
+
+  /** For a 430: the binding goes if it is still there and, with `ifOrder`, not registered anew since. */
+  remove(aor: string, key: string, ifOrder?: number): boolean {
+    const stored = this.#backend.get(aor) ?? [];
+    const next = stored.filter((b) => b.key !== key || (ifOrder !== undefined && b.order !== ifOrder));
+    if (next.length === stored.length) return false;
+    this.#store(aor, stored, next);
+    return true;
+  }
+
+  /** How many bindings went. 5626 §7: all that use the flow, regardless of AOR. */
+  flowClosed(flow: string): number {
+    this.#closed.add(flow);
+    if (this.#closed.size > CLOSED_REMEMBERED) {
+      for (const oldest of this.#closed) {
+        this.#closed.delete(oldest);
+        break;
+      }
+    }
+    return this.#retire(flow);
+  }
+
+  #retire(flow: string): number {
+    const served = this.#flows.get(flow);
+    if (served === undefined) return 0;
+    let gone = 0;
+    for (const aor of typeof served === 'string' ? [served] : [...served]) {
+      const stored = this.#backend.get(aor) ?? [];
+      const next = stored.filter((binding) => binding.flow !== flow);
+      gone += stored.length - next.length;
+      this.#store(aor, stored, next);
+    }
+    this.#flows.delete(flow);
+    return gone;
+  }
+
+  /**
+   * At start: bindings of stream flows of another life of this node are gone with their sockets. Datagram
+   * flows may still work, and streams that were handed over by the process before (`adopted`) do.
+   */
+  retireOtherIncarnations(incarnation: number, adopted: ReadonlySet<string> = new Set()): number {
+    const dead = (flow: string) =>
+      isStreamFlow(flow) && incarnationOf(flow) !== incarnation && !adopted.has(flow);
+    let gone = 0;
+    this.batch(() => {
+      for (const flow of [...this.#flows.keys()]) if (dead(flow)) gone += this.#retire(flow);
+    });
+    return gone;
+  }
+
+  /** Looks at up to `budget` AORs, goes on where it ended last time. How many expired bindings went. */
+  sweep(now: number, budget: number): number {
+    const chunk = this.#backend.scan(this.#cursor, budget);
+    this.#cursor = chunk.length < budget ? undefined : chunk[chunk.length - 1][0];
+    let gone = 0;
+    for (const [aor, stored] of chunk) {
+      const next = stored.filter((binding) => binding.expiresAt > now);
+      if (next.length === stored.length) continue;
+      gone += stored.length - next.length;
+      this.#store(aor, stored, next);
+    }
+    return gone;
+  }
+
+  #link(aor: string, bindings: Binding[]): void {
+    for (const { flow } of bindings) {
+      if (flow === undefined) continue;
+      const served = this.#flows.get(flow);
+      if (served === undefined) this.#flows.set(flow, aor);
+      else if (typeof served !== 'string') served.add(aor);
+      else if (served !== aor) this.#flows.set(flow, new Set([served, aor]));
+    }
+  }
+
+  /** A flow that no binding of this AOR uses any more no longer serves it: it was superseded or removed. */
+  #unlink(aor: string, before: Binding[], after: Binding[]): void {
+    for (const { flow } of before) {
+      if (flow === undefined || after.some((binding) => binding.flow === flow)) continue;
+      const served = this.#flows.get(flow);
+      if (served === aor) this.#flows.delete(flow);
+      else if (typeof served === 'object') {
+        served.delete(aor);
+        if (served.size === 0) this.#flows.delete(flow);
+      }
+    }
+  }
+}
+
+export function liveBindings(bindings: Binding[] | undefined, now: number): Binding[] {
+  return bindings ? bindings.filter((binding) => binding.expiresAt > now).sort(byPreference) : [];
+}
+
+export function answer(status: StoreStatus, bindings: Binding[] = [], removed = 0): StoreResult {
+  return { status, bindings, removed };
+}
+
+/** RFC 3261 10.3 step 6: `*` fails if a binding of this Call-ID has a CSeq that is not lower. */
+function clear(live: Binding[], op: UpdateOp): Binding[] | undefined {
+  return live.some((binding) => binding.callId === op.callId && op.cseq <= binding.cseq) ? undefined : [];
+}
+
+/** By key; a Contact URI also by the comparison of 19.1.4, which no key can express. */
+function indexOfBinding(bindings: Binding[], contact: ContactUpdate): number {
+  const exact = bindings.findIndex((binding) => binding.key === contact.key);
+  if (exact >= 0 || !isContactKey(contact.key)) return exact;
+  const uri = parseUri(contact.contact);
+  if (!uri) return -1;
+  return bindings.findIndex((binding) => {
+    if (!isContactKey(binding.key)) return false;
+    const other = parseUri(binding.contact);
+    return other !== undefined && equalUri(uri, other);
+  });
+}
+
+/**
+ * Equal (Call-ID, CSeq): a retransmission is answered again. The same number for another Contact or over
+ * another path is not one; if it were taken for one, the UA would believe in a flow that is not stored.
+ */
+function isSameRequest(old: Binding, op: UpdateOp, contact: ContactUpdate): boolean {
+  return (
+    contact.expires > 0 &&
+    old.contact === contact.contact &&
+    old.flow === op.flow &&
+    old.path.length === op.path.length &&
+    old.path.every((hop, i) => hop === op.path[i])
+  );
+}
+
+function bind(op: UpdateOp, contact: ContactUpdate, order: number): Binding {
+  const binding: Binding = {
+    key: contact.key,
+    contact: contact.contact,
+    params: contact.params,
+    regId: contact.regId,
+    q: contact.q,
+    path: op.path,
+    callId: op.callId,
+    cseq: op.cseq,
+    expiresAt: op.now + contact.expires * 1000,
+    updatedAt: op.now,
+    order,
+  };
+  if (contact.instance !== undefined) binding.instance = contact.instance;
+  if (op.flow !== undefined) binding.flow = op.flow;
+  if (op.userAgent !== undefined) binding.userAgent = op.userAgent;
+  return binding;
+}
