@@ -8,6 +8,7 @@
 export const EPERM = 1;
 export const ENOENT = 2;
 export const EINTR = 4;
+export const EIO = 5;
 export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
@@ -42,7 +43,7 @@ const names = new Map<number, string>(
     EPERM,
     ENOENT,
     EINTR,
-    EIO: 5,
+    EIO,
     ENXIO: 6,
     EBADF,
     EAGAIN,

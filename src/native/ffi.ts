@@ -26,9 +26,11 @@ function load(): Ffi | string {
   process.emitWarning = dropFfiWarning(emitWarning) as typeof process.emitWarning;
   try {
     const ffi = process.getBuiltinModule('node:ffi') as Ffi | undefined;
-    return ffi ?? `node:ffi is not part of Node ${process.versions.node} as started`;
+    if (!ffi) return `node:ffi is not part of Node ${process.versions.node} as started`;
+    ffi.getRawPointer(new Uint8Array(8)); // under --permission the module loads and every call throws
+    return ffi;
   } catch (error) {
-    return `node:ffi does not load: ${(error as Error).message}`;
+    return `node:ffi cannot be used: ${(error as Error).message}`;
   } finally {
     process.emitWarning = emitWarning;
   }

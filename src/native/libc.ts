@@ -7,6 +7,7 @@
  * Where node:ffi is missing the module still loads: each function then throws when called, and
  * `unavailable` holds the reason. available.ts is the place that asks first.
  */
+import { EIO } from './errno.ts';
 import { type Ffi, loadFfi } from './ffi.ts';
 
 const signatures = {
@@ -78,7 +79,7 @@ const errno =
     ? new Int32Array(1)
     : new Int32Array(ffi.toArrayBuffer(libc.__errno_location(), 4, false));
 
-/** The convention of this folder: what the call returned, or `-errno`. */
+/** The convention of this folder: what the call returned, or `-errno`; a failure is never 0 (a FIN). */
 export function result(returned: number): number {
-  return returned < 0 ? -errno[0] : returned;
+  return returned < 0 ? -(errno[0] || EIO) : returned;
 }

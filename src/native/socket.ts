@@ -135,7 +135,7 @@ export function connectStream(address: Address, local?: Address): number {
 /** The pending error, which this clears: 0 or -errno. */
 export function socketError(fd: number): number {
   const error = getOption(fd, SOL_SOCKET, SO_ERROR, 4);
-  return error < 0 ? error : -words[OPTION_WORD];
+  return error < 0 ? error : 0 - words[OPTION_WORD];
 }
 
 export function localAddress(fd: number, out: Address): number {
