@@ -3,6 +3,7 @@
  * under test and the core (the test too) answers; and the core sends a request down the flow that
  * the Path of that registration names.
  */
+import { randomUUID } from 'node:crypto';
 import type { Address, Agent } from './agent.ts';
 import { type Arrival, isRequest, isResponse } from './inbox.ts';
 import { type Header, OMIT, parseNameAddr, type SipMessage, unique } from './sip.ts';
@@ -33,10 +34,7 @@ export interface Registration {
   bytes: Buffer;
 }
 
-export const newInstance = (): string => {
-  const hex = Buffer.from(unique('').padStart(16, '0').slice(-16)).toString('hex').slice(-12);
-  return `urn:uuid:00000000-0000-4000-8000-${hex}`;
-};
+export const newInstance = (): string => `urn:uuid:${randomUUID()}`;
 
 /** A REGISTER as an outbound client sends it, and what it stands for. */
 export function composeRegister(client: Agent, options: RegisterOptions = {}): Registration {

@@ -5,8 +5,10 @@
  *
  * `clocked: true` starts clocked.ts in place of the CLI: the same server on a clock that stands still
  * until `advance(ms)`. HOLDFAST_IO of the test run is handed on, so one suite covers both backends.
+ * UNDER_TEST in the environment of the test run names another program to start with the same
+ * settings: that is how the tests themselves were checked against an existing edge.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -73,11 +75,14 @@ export class Holdfast {
 
   /** Starts the process (again), on the same addresses and data directory. */
   async launch(): Promise<void> {
-    const child = fork(this.clocked ? CLOCKED : CLI, {
-      env: this.env,
-      execArgv: [],
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    });
+    const other = process.env.UNDER_TEST;
+    const child = other
+      ? spawn(other, { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] })
+      : fork(this.clocked ? CLOCKED : CLI, {
+          env: this.env,
+          execArgv: [],
+          stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+        });
     this.child = child;
     this.exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
     let partial = '';
