@@ -13,7 +13,7 @@
  * The hash is HalfSipHash-1-3 under a secret key, since clients choose their ports. At most a quarter of the entries
  * are in use when the table is full, so an overflow is about one bucket in a million.
  */
-import { KEY_WORDS } from './flow-record.ts';
+import { type Address, KEY_WORDS } from './flow-record.ts';
 import { type FlowTable, generationOf, isLiveLife } from './flow-table.ts';
 
 const BUCKET_WORDS = 16;
@@ -61,7 +61,10 @@ export class FlowIndex {
     this.#seed1 = this.#words[1];
   }
 
-  /** The slot of the live flow for these addresses, or -1. `generation` then names its life. */
+  /**
+   * The slot of the live flow for these addresses, or -1. `generation` then names its life. The local address must be
+   * what the record has: the one that the datagram came to.
+   */
   lookup(
     listener: number,
     a0: number,
@@ -99,6 +102,12 @@ export class FlowIndex {
       if (words[base] === 0) return -1;
     }
     return -1;
+  }
+
+  /** The same with addresses as the layers above hold them. The port of `local` does not matter: the listener says it. */
+  find(listener: number, remote: Address, local: Address): number {
+    const { a0, a1, a2, a3, port } = remote;
+    return this.lookup(listener, a0, a1, a2, a3, port, local.a0, local.a1, local.a2, local.a3);
   }
 
   /**

@@ -40,7 +40,7 @@ export const ADOPTED = 1 << 9;
 export const LIFE = 0;
 export const GENERATION = 1;
 export const OWNER = 2;
-const KIND = 3; // transport, family << 8, cause << 16
+const KIND = 3; // transport | family << 8 | cause << 16
 const FLAGS = 4;
 const FD = 5; // descriptor + 1, so that 0 is none
 const LISTENER = 6;
@@ -64,6 +64,16 @@ export const RECORD_WORDS = 32;
 const RECORD_SHIFT = 5;
 export const TOKEN_BYTES = 96;
 export const MAX_TOKEN = TOKEN_BYTES - 1;
+
+/** What an `Endpoint` of the layer above is. */
+export interface Address {
+  family: number;
+  port: number;
+  a0: number;
+  a1: number;
+  a2: number;
+  a3: number;
+}
 
 /** Words of the key that a UDP flow is found by: listener and port, remote address, local address. */
 export const KEY_WORDS = 9;
@@ -198,6 +208,26 @@ export class FlowRecords {
     words[base + CLIENT + 3] = a3;
     words[base + CLIENT_PORT] = port;
     this.raise(slot, PROXIED);
+  }
+
+  readRemote(slot: number, into: Address): void {
+    this.#readAddress(slot, REMOTE, into);
+    into.port = this.remotePort(slot);
+  }
+
+  readLocal(slot: number, into: Address): void {
+    this.#readAddress(slot, LOCAL, into);
+    into.port = this.localPort(slot);
+  }
+
+  #readAddress(slot: number, field: number, into: Address): void {
+    const at = (slot << RECORD_SHIFT) + field;
+    const words = this.words;
+    into.a0 = Atomics.load(words, at);
+    into.a1 = Atomics.load(words, at + 1);
+    into.a2 = Atomics.load(words, at + 2);
+    into.a3 = Atomics.load(words, at + 3);
+    into.family = this.family(slot);
   }
 
   openedAt(slot: number): number {
