@@ -137,7 +137,7 @@ class Trial {
     io.segment(2, 2);
     check(need(io.send(client), 'sendmsg') === 3, 'struct msghdr has another layout');
     this.#await(server, EPOLLIN, 'bytes do not arrive');
-    check(need(io.recv(server), 'recv') === 3, 'recv gives another length');
+    check(need(io.recv(server), 'recvmsg') === 3, 'recvmsg gives another length');
     check(this.#arena[1024] === 7 && this.#arena[1026] === 9, 'bytes arrive changed');
     check(io.recvAt(client, 0, 8) === -EAGAIN, 'an idle socket does not say EAGAIN');
   }

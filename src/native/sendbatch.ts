@@ -44,7 +44,7 @@ const PKTINFO_SPACE = 32;
 const PKTINFO6_LENGTH = CMSG_DATA + 20;
 const PKTINFO6_SPACE = 40;
 
-const { sendmmsg } = libc;
+const { sendmmsg, sendmsg } = libc;
 
 export class SendBatch {
   readonly slots: number;
@@ -106,11 +106,11 @@ export class SendBatch {
     return i;
   }
 
-  /** One sendmmsg of what is left: how many it took (then `index` has moved on), or -errno. */
+  /** One call for what is left: how many it took (then `index` has moved on), or -errno. */
   send(fd: number): number {
     const left = this.#count - this.#sent;
     if (left === 0) return 0;
-    const n = result(sendmmsg(fd, this.#pointers[this.#sent], left, MSG_DONTWAIT | MSG_NOSIGNAL));
+    const n = left === 1 ? this.#sendOne(fd) : this.#sendMany(fd, left);
     if (n > 0) {
       this.#sent += n;
       this.#repeats = 0;
@@ -139,6 +139,16 @@ export class SendBatch {
   skip(): void {
     if (this.#sent < this.#count) this.#sent++;
     this.#repeats = 0;
+  }
+
+  #sendMany(fd: number, left: number): number {
+    return result(sendmmsg(fd, this.#pointers[this.#sent], left, MSG_DONTWAIT | MSG_NOSIGNAL));
+  }
+
+  /** A mmsghdr begins with its msghdr, and three arguments are cheaper than four (see libc.ts). */
+  #sendOne(fd: number): number {
+    const n = result(sendmsg(fd, this.#pointers[this.#sent], MSG_DONTWAIT | MSG_NOSIGNAL));
+    return n < 0 ? n : 1;
   }
 
   #source(i: number, from: Address): number {
