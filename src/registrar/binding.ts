@@ -111,7 +111,8 @@ export function encodeBindings(bindings: readonly Binding[]): Buffer {
 export function decodeBindings(bytes: Uint8Array): Binding[] | undefined {
   if (bytes.length < 2 || bytes[0] !== VERSION) return undefined;
   try {
-    const rows: unknown = packr.unpack(bytes.subarray(1));
+    // lmdb's fast buffers are views of a larger one: only `length` is right
+    const rows: unknown = packr.unpack(bytes.subarray(1, bytes.length));
     return Array.isArray(rows) ? rows.map(fromFields) : undefined;
   } catch {
     return undefined;

@@ -1,0 +1,127 @@
+import type { LmdbReader } from './lmdb.ts';
+import { answer, liveBindings } from './location.ts';
+import { decodeAnswer, encodeRequest, NO_ANSWER } from './message.ts';
+import type { FlowClosedOp, LocationStore, RemoveOp, StoreOp, StoreResult, UpdateOp } from './store.ts';
+
+/**
+ * A shard's side of the location store: writes go to the store thread by ring; look-ups read LMDB in
+ * place, or with the memory store ask the thread too.
+ *
+ * A full ring is 'busy' for who waits for an answer (the caller says 503). News that nobody waits for (a
+ * closed flow, a binding to remove) is kept and sent again on the next turns, in order; past a limit the
+ * oldest is dropped and counted: such a binding is then found dead by the 430 of the next request.
+ * An answer that does not come in time is 'error', since the update may have been made.
+ */
+export interface StoreClientOptions {
+  /** puts a message in the ring to the store thread; false if there is no room. Copies what it takes. */
+  send: (message: Uint8Array) => boolean;
+  /** LMDB: look-ups are read here */
+  reader?: LmdbReader;
+  /** milliseconds until a missing answer counts as 'error' */
+  answerTimeout?: number;
+}
+
+interface Pending {
+  done: (result: StoreResult) => void;
+  deadline: number;
+}
+
+const ANSWER_TIMEOUT = 5_000;
+const MAX_UNSENT = 65_536;
+
+export class StoreClient implements LocationStore {
+  readonly #send: (message: Uint8Array) => boolean;
+  readonly #reader: LmdbReader | undefined;
+  readonly #timeout: number;
+  /** in the order of their deadlines */
+  readonly #pending = new Map<number, Pending>();
+  #unsent: (FlowClosedOp | RemoveOp)[] = [];
+  #nextId = 1;
+  #now = 0;
+  /** news that was dropped because the store thread did not take any for too long */
+  dropped = 0;
+
+  constructor(options: StoreClientOptions) {
+    this.#send = options.send;
+    this.#reader = options.reader;
+    this.#timeout = options.answerTimeout ?? ANSWER_TIMEOUT;
+  }
+
+  update(op: UpdateOp, done: (result: StoreResult) => void): void {
+    this.#ask(op, done);
+  }
+
+  lookup(aor: string, now: number, done: (result: StoreResult) => void): void {
+    if (this.#reader) done(answer('ok', liveBindings(this.#reader.get(aor), now)));
+    else this.#ask({ kind: 'lookup', aor, now }, done);
+  }
+
+  remove(aor: string, key: string, ifOrder?: number): void {
+    this.#tell(ifOrder === undefined ? { kind: 'remove', aor, key } : { kind: 'remove', aor, key, ifOrder });
+  }
+
+  flowClosed(flow: string, now: number): void {
+    this.#tell({ kind: 'flow-closed', flow, now });
+  }
+
+  #ask(op: StoreOp, done: (result: StoreResult) => void): void {
+    const id = this.#nextId;
+    if (!this.#send(encodeRequest({ id, op }))) {
+      done(answer('busy'));
+      return;
+    }
+    this.#nextId = id >= 0x7fffffff ? 1 : id + 1;
+    this.#pending.set(id, { done, deadline: this.#now + this.#timeout });
+  }
+
+  #tell(op: FlowClosedOp | RemoveOp): void {
+    if (this.#unsent.length === 0 && this.#send(encodeRequest({ id: NO_ANSWER, op }))) return;
+    this.#unsent.push(op);
+    if (this.#unsent.length > MAX_UNSENT) {
+      this.#unsent.shift();
+      this.dropped++;
+    }
+  }
+
+  /** A message of the store thread. */
+  onMessage(message: Uint8Array): void {
+    const reply = decodeAnswer(message);
+    const pending = reply && this.#pending.get(reply.id);
+    if (!reply || !pending) return;
+    this.#pending.delete(reply.id);
+    pending.done(reply.result);
+  }
+
+  /** Once a loop turn, before messages are handled. `now`: milliseconds of any steady clock. */
+  turn(now: number): void {
+    this.#now = now;
+    this.#reader?.turn();
+    if (this.#unsent.length > 0) this.#resend();
+    for (const [id, { done, deadline }] of this.#pending) {
+      if (deadline > now) break;
+      this.#pending.delete(id);
+      done(answer('error'));
+    }
+  }
+
+  #resend(): void {
+    let sent = 0;
+    while (sent < this.#unsent.length) {
+      if (!this.#send(encodeRequest({ id: NO_ANSWER, op: this.#unsent[sent] }))) break;
+      sent++;
+    }
+    this.#unsent = this.#unsent.slice(sent);
+  }
+
+  /** The store thread was replaced: what it had not answered is lost. */
+  onRestart(): void {
+    const lost = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { done } of lost) done(answer('error'));
+  }
+
+  /** Requests without an answer, and news not yet sent. */
+  get waiting(): number {
+    return this.#pending.size + this.#unsent.length;
+  }
+}

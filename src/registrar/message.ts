@@ -1,0 +1,52 @@
+import { Packr } from 'msgpackr';
+import { decodeBindings, encodeBindings } from './binding.ts';
+import type { StoreOp, StoreResult, StoreStatus } from './store.ts';
+
+/**
+ * Requests to the store thread and its answers as octets for a ring. Both ends are one build, so there is
+ * no version; octets that cannot be read are undefined. Id 0 asks for no answer.
+ */
+export const NO_ANSWER = 0;
+
+export interface StoreRequest {
+  id: number;
+  op: StoreOp;
+}
+
+export interface StoreAnswer {
+  id: number;
+  result: StoreResult;
+}
+
+const packr = new Packr({ useRecords: false });
+
+/** The returned octets are valid until the next call. */
+export function encodeRequest(request: StoreRequest): Uint8Array {
+  return packr.pack([request.id, request.op]);
+}
+
+export function decodeRequest(bytes: Uint8Array): StoreRequest | undefined {
+  try {
+    const [id, op] = packr.unpack(bytes) as [number, StoreOp];
+    return typeof id === 'number' && typeof op === 'object' ? { id, op } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The returned octets are valid until the next call. */
+export function encodeAnswer({ id, result }: StoreAnswer): Uint8Array {
+  const bindings = result.bindings.length === 0 ? undefined : encodeBindings(result.bindings);
+  return packr.pack([id, result.status, result.removed, bindings]);
+}
+
+export function decodeAnswer(bytes: Uint8Array): StoreAnswer | undefined {
+  try {
+    const [id, status, removed, list] = packr.unpack(bytes) as [number, StoreStatus, number, Uint8Array?];
+    const bindings = list ? decodeBindings(list) : [];
+    if (typeof id !== 'number' || bindings === undefined) return undefined;
+    return { id, result: { status, bindings, removed } };
+  } catch {
+    return undefined;
+  }
+}
