@@ -1,3 +1,4 @@
+import { createSocket } from 'node:dgram';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EPOLLIN } from '../../src/native/epoll.ts';
 import { EAGAIN, EMSGSIZE } from '../../src/native/errno.ts';
@@ -140,14 +141,46 @@ describe('a datagram batch', () => {
 
     send.reset();
     for (const datagram of asked) send.add(0, 2, datagram.from, datagram.local);
-    send.add(0, 2, client.address); // no source wanted: the control message of an earlier use is gone
-    expect(send.send(server.fd)).toBe(3);
-    const answers = receive(batch, memory, client.fd, 3);
+    expect(send.send(server.fd)).toBe(2);
+    const answers = receive(batch, memory, client.fd, 2);
     expect(answers.map((d) => d.from)).toEqual([
       v4('127.0.0.2', server.address.port),
       v4('127.0.0.3', server.address.port),
-      v4('127.0.0.1', server.address.port),
     ]);
+
+    send.reset();
+    send.add(0, 2, client.address); // in a slot that had a source before
+    expect(send.send(server.fd)).toBe(1);
+    expect(receive(batch, memory, client.fd, 1)[0].from).toEqual(v4('127.0.0.1', server.address.port));
+  });
+
+  it('names the address to answer from when a broadcast was received', async () => {
+    const memory = arena(1024);
+    const server = net.udp(v4('0.0.0.0'), { pktinfo: true });
+    const sender = createSocket('udp4');
+    await new Promise<void>((resolve) => sender.bind(0, '127.0.0.1', resolve));
+    sender.setBroadcast(true);
+    await new Promise((resolve) => sender.send('x', server.address.port, '127.255.255.255', resolve));
+    const [got] = receive(new RecvBatch(memory, 0, 2, 64, true), memory, server.fd, 1);
+    sender.close();
+    expect(got.local).toMatchObject({ family: 4, a3: v4('127.0.0.1').a3 });
+  });
+
+  it.runIf(hasIpv6)('serves an IPv4 and an IPv6 socket by turns', () => {
+    const memory = arena(4096);
+    const batch = new RecvBatch(memory, 1024, 4, 64, true);
+    const send = new SendBatch(memory, 4);
+    const pairs = [v4('127.0.0.1'), v6Loopback()].map((a) => [net.udp(a), net.udp(a, { pktinfo: true })]);
+    for (let round = 0; round < 4; round++) {
+      const [from, to] = pairs[round % 2];
+      send.reset();
+      for (let i = 0; i < 3; i++) send.add(0, 1, to.address);
+      expect(send.send(from.fd)).toBe(3);
+      for (const datagram of receive(batch, memory, to.fd, 3)) {
+        expect(datagram.from).toEqual(from.address);
+        expect(datagram.local).toEqual({ ...to.address, port: 0 });
+      }
+    }
   });
 
   it.runIf(hasIpv6)('serves IPv4 and IPv6 peers on one dual-stack socket', () => {

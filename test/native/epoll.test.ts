@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Epoll } from '../../src/native/epoll.ts';
 import { EAGAIN, EBADF, EEXIST, ENOENT } from '../../src/native/errno.ts';
@@ -75,6 +77,14 @@ describe('epoll', () => {
     expect(epoll.add(one.fd, EPOLLIN, 0, 0)).toBe(-EEXIST);
     expect(epoll.add(-1, EPOLLIN, 0, 0)).toBe(-EBADF);
     expect(new Epoll(one.fd).wait(0)).toBeLessThan(0);
+  });
+
+  it('reports nothing, and no error, when a signal ends the wait', async () => {
+    const signalled = once(process, 'SIGUSR2');
+    const sender = spawn('sh', ['-c', `sleep 0.1; kill -USR2 ${process.pid}`]);
+    await once(sender, 'spawn');
+    expect(epoll.wait(1000)).toBe(0);
+    await signalled;
   });
 
   it('wakes for the work of libuv when its descriptor is nested', async () => {

@@ -61,6 +61,15 @@ describe('sockets', () => {
     expect(peerAddress(-1, seen)).toBe(-EBADF);
   });
 
+  it.runIf(hasIpv6)('know them whole when both families are asked by turns', () => {
+    const pairs = [net.pair(), net.pair(v6Loopback())];
+    const seen = anyone();
+    for (const { client, server } of [...pairs, ...pairs]) {
+      ok(peerAddress(server, seen));
+      expect(seen).toEqual(bound(client));
+    }
+  });
+
   it('leave no descriptor behind when they cannot be opened', () => {
     const taken = net.udp(v4('127.0.0.1')).address;
     const listener = net.own(openListener(v4('127.0.0.1'), 1));
@@ -94,6 +103,7 @@ describe('sockets', () => {
     net.own(openListener(v4('0.0.0.0', port), 1));
     const dual = net.own(openListener({ ...v6Loopback(), a3: 0 }, 1, { v6only: false }));
     expect(openListener(v4('0.0.0.0', bound(dual).port), 1)).toBe(-EADDRINUSE);
+    net.udp(v4('0.0.0.0', net.udp({ ...v6Loopback(), a3: 0 }).address.port));
     net.own(connectStream(v4('127.0.0.1', bound(dual).port)));
     net.await(dual, EPOLLIN);
     const peer = anyone();
