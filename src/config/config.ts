@@ -1,0 +1,69 @@
+/**
+ * The checked configuration: what the environment said, typed, with every default filled in. It is
+ * plain data, so that main can post it to the shards as it is.
+ */
+
+/** Transport codes as in flow records and tokens (wire/via.ts): 1 UDP, 2 TCP. */
+export interface ListenerConfig {
+  transport: number;
+  /** "udp", "tcp" */
+  scheme: string;
+  /** numeric, without brackets */
+  host: string;
+  port: number;
+  /** what stands in Via, Path and Record-Route: a host (IPv6 in brackets) and a port */
+  advertisedHost: string;
+  advertisedPort: number;
+}
+
+export interface UpstreamConfig {
+  /** as configured */
+  uri: string;
+  host: string;
+  /** 0: not given */
+  port: number;
+  transport: number;
+}
+
+/** A network: the address as in `Endpoint` (IPv4 mapped) and how many of the 128 bits count. */
+export interface Network {
+  host: string;
+  bits: number;
+}
+
+export type StoreConfig = { kind: 'memory' } | { kind: 'lmdb'; dir: string };
+
+export interface Config {
+  workers: number;
+  listen: ListenerConfig[];
+  /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route */
+  coreListener: number;
+  domains: string[];
+  upstream: UpstreamConfig | undefined;
+  trusted: Network[];
+  store: StoreConfig;
+  /** answer a REGISTER only after the store's flush */
+  storeSync: 'process' | 'power';
+  dataDir: string;
+  /** the text of HOLDFAST_KEYS; undefined: keys live in the data directory */
+  keys: string | undefined;
+  /** 0 to 65535: which node of a cluster made a token */
+  node: number;
+  /** seconds */
+  flowTimer: number;
+  flowGrace: number;
+  idle: number;
+  forwarding: 'stateless';
+  path: 'always' | 'strict';
+  /** add a Path (without `ob`) also where this edge is not the first hop */
+  pathInner: boolean;
+  rport: 'asked' | 'always';
+  maxFlows: number;
+  io: 'auto' | 'ffi' | 'core';
+  minExpires: number;
+  maxExpires: number;
+  logLevel: string;
+}
+
+/** Does this process hold registrations, that is: has it domains to serve? */
+export const isRegistrar = (config: Config): boolean => config.domains.length > 0;

@@ -1,0 +1,229 @@
+/**
+ * Environment -> Config. Every variable is checked before anything is opened; the first wrong one ends
+ * the start with its name, its value and what is allowed. A `HOLDFAST_` name that is not known is a
+ * warning: most are misspelt.
+ */
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { Endpoint } from '../net/endpoint.ts';
+import { TCP, UDP } from '../wire/via.ts';
+import type { Config, ListenerConfig, Network, StoreConfig, UpstreamConfig } from './config.ts';
+
+/** One wrong variable: the text names it, its value and what is allowed. */
+export class ConfigError extends Error {
+  override name = 'ConfigError';
+  readonly code = 'HOLDFAST_CONFIG';
+}
+
+type Env = Record<string, string | undefined>;
+
+const KNOWN = [
+  'WORKERS',
+  'LISTEN',
+  'ADVERTISE',
+  'CORE_LISTEN',
+  'DOMAINS',
+  'UPSTREAM',
+  'TRUSTED',
+  'STORE',
+  'STORE_SYNC',
+  'AUTH',
+  'DATA',
+  'KEYS',
+  'NODE',
+  'FLOW_TIMER',
+  'FLOW_GRACE',
+  'IDLE_S',
+  'FORWARDING',
+  'PATH',
+  'PATH_INNER',
+  'RPORT',
+  'MAX_FLOWS',
+  'IO',
+  'ADMIN',
+  'MIN_EXPIRES',
+  'MAX_EXPIRES',
+  'LOG',
+];
+
+const DEFAULT_LISTEN = 'udp:127.0.0.1:5060,tcp:127.0.0.1:5060';
+const DEFAULT_DOMAINS = 'localhost,127.0.0.1';
+
+export interface Loaded {
+  config: Config;
+  warnings: string[];
+}
+
+export function loadConfig(env: Env): Config {
+  return load(env).config;
+}
+
+export function load(env: Env): Loaded {
+  const warnings = Object.keys(env)
+    .filter((name) => name.startsWith('HOLDFAST_') && !KNOWN.includes(name.slice(9)))
+    .map((name) => `${name} is not a variable that Holdfast knows`);
+  const text = (name: string): string | undefined => {
+    const value = env[`HOLDFAST_${name}`]?.trim();
+    return value === '' ? undefined : value;
+  };
+  const number = (name: string, fallback: number, min: number, max: number): number => {
+    const value = text(name);
+    if (value === undefined) return fallback;
+    if (!/^\d{1,10}$/.test(value) || Number(value) < min || Number(value) > max)
+      throw wrong(name, value, `a whole number from ${min} to ${max}`);
+    return Number(value);
+  };
+  const choice = <T extends string>(name: string, fallback: T, allowed: readonly T[], note = ''): T => {
+    const value = text(name);
+    if (value === undefined) return fallback;
+    if (!allowed.includes(value as T)) throw wrong(name, value, `${allowed.join(' or ')}${note}`);
+    return value as T;
+  };
+
+  const dataDir = text('DATA') ?? './data';
+  const listen = listeners(text('LISTEN') ?? DEFAULT_LISTEN, text('ADVERTISE'));
+  const upstream = upstreamOf(text('UPSTREAM'));
+  const domainText = env.HOLDFAST_DOMAINS ?? (upstream ? '' : DEFAULT_DOMAINS);
+  const domains = domainText
+    .split(',')
+    .map((d) => d.trim().toLowerCase())
+    .filter((d) => d !== '');
+  for (const domain of domains) {
+    if (!/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$|^\[[0-9a-f:.]+\]$/.test(domain))
+      throw wrong('DOMAINS', domainText, 'host names or addresses, separated by commas');
+  }
+  if (domains.length === 0 && !upstream)
+    throw wrong(
+      'DOMAINS',
+      domainText,
+      'at least one domain, or HOLDFAST_UPSTREAM for an edge without a registrar',
+    );
+
+  choice('AUTH', 'none', ['none'] as const, ' (credentials are not built yet)');
+  const open = listen.find((l) => !new Endpoint().parse(l.host, l.port)?.isLoopback);
+  if (domains.length > 0 && open)
+    throw wrong(
+      'AUTH',
+      text('AUTH') ?? 'none',
+      `a registrar without authentication on loopback listeners only, and ${open.scheme}:${open.host}:${open.port} is not one`,
+    );
+  choice('ADMIN', 'off', ['off'] as const, ' (the admin interface is not built yet)');
+
+  const config: Config = {
+    workers: number('WORKERS', availableParallelism(), 1, 64),
+    listen,
+    coreListener: coreListener(text('CORE_LISTEN'), listen, upstream),
+    domains,
+    upstream,
+    trusted: networks(text('TRUSTED')),
+    store: store(text('STORE'), dataDir),
+    storeSync: choice('STORE_SYNC', 'process', ['process', 'power'] as const),
+    dataDir,
+    keys: text('KEYS'),
+    node: number('NODE', 1, 0, 65_535),
+    flowTimer: number('FLOW_TIMER', 120, 1, 86_400),
+    flowGrace: number('FLOW_GRACE', 20, 1, 3_600),
+    idle: number('IDLE_S', 3_600, 60, 604_800),
+    forwarding: choice('FORWARDING', 'stateless', ['stateless'] as const, ' (stateful is not built yet)'),
+    path: choice('PATH', 'always', ['always', 'strict'] as const),
+    pathInner: choice('PATH_INNER', 'off', ['on', 'off'] as const) === 'on',
+    rport: choice('RPORT', 'asked', ['asked', 'always'] as const),
+    maxFlows: number('MAX_FLOWS', 65_536, 16, 4_194_304),
+    io: choice('IO', 'auto', ['auto', 'ffi', 'core'] as const),
+    minExpires: number('MIN_EXPIRES', 60, 1, 3_600),
+    maxExpires: number('MAX_EXPIRES', 7_200, 60, 604_800),
+    logLevel: choice('LOG', 'info', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const),
+  };
+  return { config, warnings };
+}
+
+function wrong(name: string, value: string, allowed: string): ConfigError {
+  return new ConfigError(`HOLDFAST_${name}=${value}: allowed is ${allowed}`);
+}
+
+const LISTEN_FORM =
+  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:..., separated by commas, IPv6 hosts in brackets';
+const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/;
+
+function listeners(value: string, advertise: string | undefined): ListenerConfig[] {
+  return value.split(',').map((item) => {
+    const fail = (allowed: string) => wrong('LISTEN', value, allowed);
+    const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
+    const transport = scheme === 'udp' ? UDP : scheme === 'tcp' ? TCP : 0;
+    if (transport === 0) throw fail(`${LISTEN_FORM} (tls, ws and wss are not built yet)`);
+    const [, host, portText] = HOST_PORT.exec(address) ?? [];
+    const port = Number(portText);
+    const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
+    if (!endpoint || port > 65_535) throw fail(`${LISTEN_FORM}; the host of a listener is numeric`);
+    const own = endpoint.family === 6 ? `[${endpoint.host}]` : endpoint.host;
+    let advertisedHost = advertise ?? own;
+    let advertisedPort = port;
+    if (advertised !== undefined) {
+      const [, h, p] = HOST_PORT.exec(advertised) ?? [undefined, advertised, undefined];
+      advertisedHost = h;
+      if (p !== undefined) advertisedPort = Number(p);
+    }
+    if (!/^([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])$/.test(advertisedHost) || advertisedPort > 65_535)
+      throw fail(LISTEN_FORM);
+    if (endpoint.isWildcard && advertisedHost === own)
+      throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
+    return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort };
+  });
+}
+
+function upstreamOf(value: string | undefined): UpstreamConfig | undefined {
+  if (value === undefined) return undefined;
+  const form = 'a SIP URI: sip:HOST[:PORT][;transport=udp|tcp]';
+  const [, host, port, params] =
+    /^sip:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(value) ?? [];
+  if (host === undefined || Number(port ?? 0) > 65_535) throw wrong('UPSTREAM', value, form);
+  const transport = /;transport=([a-z]+)/i.exec(params)?.[1].toLowerCase() ?? 'udp';
+  if (transport !== 'udp' && transport !== 'tcp') throw wrong('UPSTREAM', value, form);
+  return { uri: value, host, port: Number(port ?? 0), transport: transport === 'udp' ? UDP : TCP };
+}
+
+function coreListener(
+  value: string | undefined,
+  listen: ListenerConfig[],
+  upstream: UpstreamConfig | undefined,
+): number {
+  if (value !== undefined) {
+    const index = listen.findIndex(
+      (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}` === value,
+    );
+    if (index < 0)
+      throw wrong('CORE_LISTEN', value, 'one of the listeners of HOLDFAST_LISTEN, as it stands there');
+    return index;
+  }
+  if (!upstream) return 0;
+  const family = Endpoint.parse(upstream.host, 5060)?.family;
+  const fits = (l: ListenerConfig) =>
+    l.transport === upstream.transport && (family === undefined || (l.host.includes(':') ? 6 : 4) === family);
+  const index = listen.findIndex(fits);
+  if (index >= 0) return index;
+  throw wrong(
+    'LISTEN',
+    listen.map((l) => l.scheme).join(','),
+    `at least one listener of the upstream's transport and address family`,
+  );
+}
+
+function networks(value: string | undefined): Network[] {
+  if (value === undefined) return [];
+  return value.split(',').map((item) => {
+    const [host, bitsText] = item.trim().split('/');
+    const endpoint = Endpoint.parse(host, 0);
+    const most = endpoint?.family === 6 ? 128 : 32;
+    const bits = bitsText === undefined ? most : Number(bitsText);
+    if (!endpoint || !/^\d{0,3}$/.test(bitsText ?? '') || bits > most)
+      throw wrong('TRUSTED', value, 'networks as ADDRESS[/BITS], separated by commas');
+    return { host: endpoint.host, bits: endpoint.family === 6 ? bits : bits + 96 };
+  });
+}
+
+function store(value: string | undefined, dataDir: string): StoreConfig {
+  if (value === undefined) return { kind: 'lmdb', dir: join(dataDir, 'location') };
+  if (value === 'memory:') return { kind: 'memory' };
+  if (value.startsWith('lmdb:') && value.length > 5) return { kind: 'lmdb', dir: value.slice(5) };
+  throw wrong('STORE', value, 'memory: or lmdb:DIRECTORY (redis: is not built yet)');
+}

@@ -1,0 +1,67 @@
+/**
+ * What a shard asks of the network, and what the network tells it. Two backends stand behind this one
+ * interface: `ffi` (raw descriptors, node:ffi, an epoll loop of the shard's own) and `core` (node:dgram
+ * and node:net). The layers above know neither descriptors nor Node sockets: a datagram has a listener
+ * and addresses, a stream is the slot of its flow record.
+ *
+ * Bytes are ranges of one arena. A range that is handed up is valid until the handler returns; a range
+ * that is handed down lies in the arena's out region and is taken, or copied, by the next `flush`.
+ */
+import type { Arena } from './arena.ts';
+import type { Endpoint } from './endpoint.ts';
+
+/** A bound address. The same list, in the same order, on every shard: its index is the listener id. */
+export interface Listener {
+  id: number;
+  /** transport code: 1 UDP, 2 TCP */
+  transport: number;
+  address: Endpoint;
+  /** a wildcard listener has several local addresses: the one a datagram came to is told with it */
+  wildcard: boolean;
+}
+
+export interface NetHandler {
+  datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void;
+  /**
+   * Bytes of a stream, from the first that was not used up last time. Returns how many are used up now;
+   * the rest is kept and given again with more behind it.
+   */
+  bytes(slot: number, start: number, end: number): number;
+  /** A stream that this shard now owns and reads: handed over by main, or accepted by the backend. */
+  opened(slot: number): void;
+  /** The end of an outgoing connection attempt; `error` 0 or an errno. The record stays claimed. */
+  connected(slot: number, error: number): void;
+  /** The stream is gone, its descriptor closed. The flow record is the handler's to release. */
+  closed(slot: number, cause: number): void;
+  /** What a stream sent could not all be given to the kernel, or was at last: `waiting` bytes are kept. */
+  backlog(slot: number, waiting: number): void;
+  /** An ICMP error for something sent from this listener to this address. Only the ffi backend sees them. */
+  unreachable(listener: number, to: Endpoint, errno: number): void;
+  /** One turn of the loop after its I/O: rings and timers. Returns the time of the next timer, ms or Infinity. */
+  turn(): number;
+  /** About to wait for the network: false if there is work after all. `rest` is over at the next `turn`. */
+  rest(): boolean;
+}
+
+export interface Net {
+  readonly name: 'ffi' | 'core';
+  readonly arena: Arena;
+  start(handler: NetHandler): void;
+  /** Stops the loop, closes what this shard owns. */
+  stop(): void;
+  /** Makes the loop turn soon, from the outside of a handler call. */
+  wake(): void;
+  /** Queues a datagram. `local` chooses the source address on a wildcard listener. */
+  sendDatagram(listener: number, to: Endpoint, local: Endpoint | undefined, start: number, end: number): void;
+  /** Queues bytes on a stream. False if it is not open, or its write queue is at its bound (it is then closed). */
+  sendStream(slot: number, start: number, end: number): boolean;
+  /** Takes over a descriptor (ffi only): the record of `slot` holds it. */
+  adopt(slot: number): void;
+  /** Starts to connect; `connected` tells the end of it. Bytes sent meanwhile are kept. */
+  dial(slot: number, to: Endpoint): number;
+  /** Closes a stream after what is queued has gone out, or at once. `closed` follows, not from inside this call. */
+  close(slot: number, cause: number, drain: boolean): void;
+  isOpen(slot: number): boolean;
+  /** Sends all that is queued. Called by the loop every turn, and by `Arena.reserve` when the region is full. */
+  flush(): void;
+}

@@ -1,0 +1,466 @@
+/**
+ * Raw TCP streams of one shard on the ffi backend. A stream that is between messages and has nothing
+ * to send owns no buffer: reads land in one region shared by all, unfinished messages are kept in
+ * slabs, output is written once a turn by one `sendmsg` a stream, and what the kernel does not take
+ * waits in a slab of bounded size.
+ *
+ * Guarantees: bytes go out in the order in which they were queued, whole messages never interleave;
+ * a reader that is too slow is closed with WRITE_QUEUE, never grown for; `closed` is told once per
+ * stream and never from inside a call of the handler's own.
+ *
+ * The descriptor is closed here and only here. The flow record tells main what it would have to close
+ * if this shard died (fd, socket cookie), and whether the stream was quiet (PARTIAL_IN, UNDRAINED_OUT).
+ */
+
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, type Epoll } from '../native/epoll.ts';
+import { EAGAIN, ECONNRESET, EEXIST, EPIPE, ETIMEDOUT } from '../native/errno.ts';
+import {
+  closeFd,
+  connectStream,
+  cookie,
+  localAddress,
+  setNoDelay,
+  setUserTimeout,
+  shutdownWrite,
+  socketError,
+} from '../native/socket.ts';
+import { MAX_SEGMENTS, StreamIo } from '../native/stream.ts';
+import { Cause } from '../shared/cause.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
+import type { FlowTable } from '../shared/flow-table.ts';
+import { type Arena, STREAM_READ } from './arena.ts';
+import { Endpoint } from './endpoint.ts';
+import type { NetHandler } from './net.ts';
+
+const CONNECTING = 0;
+const OPEN = 1;
+/** what is queued still goes out, nothing is read */
+const DRAINING = 2;
+/** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
+const LINGERING = 3;
+const CLOSED = 4;
+
+/** Reads of one stream in a row before others have their turn. */
+const READ_BUDGET = 4;
+const LINGER_MS = 1_000;
+/** The kernel gives up on a peer that acknowledges nothing for this long. */
+const USER_TIMEOUT_MS = 30_000;
+const SEGMENTS = 8_192;
+
+class RawStream {
+  readonly slot: number;
+  readonly generation: number;
+  readonly fd: number;
+  state = OPEN;
+  cause: number = Cause.NONE;
+  /** slab of an unfinished message, and the range of it that is in use */
+  in = -1;
+  inStart = 0;
+  inEnd = 0;
+  /** segments of this turn's output */
+  first = -1;
+  last = -1;
+  /** slab of bytes that the kernel did not take */
+  out = -1;
+  outStart = 0;
+  outEnd = 0;
+  lingerUntil = 0;
+
+  constructor(slot: number, generation: number, fd: number) {
+    this.slot = slot;
+    this.generation = generation;
+    this.fd = fd;
+  }
+}
+
+export class RawStreams {
+  readonly #arena: Arena;
+  readonly #epoll: Epoll;
+  readonly #flows: FlowTable;
+  readonly #counters: Counters;
+  readonly #io: StreamIo;
+  readonly #streams = new Map<number, RawStream>();
+  readonly #segmentStart = new Int32Array(SEGMENTS);
+  readonly #segmentEnd = new Int32Array(SEGMENTS);
+  readonly #segmentNext = new Int32Array(SEGMENTS);
+  #segments = 0;
+  readonly #dirty: RawStream[] = [];
+  readonly #closed: RawStream[] = [];
+  readonly #lingering: RawStream[] = [];
+  readonly #cookie = new Int32Array(2);
+  readonly #address = new Endpoint();
+
+  constructor(arena: Arena, epoll: Epoll, flows: FlowTable, counters: Counters) {
+    this.#arena = arena;
+    this.#epoll = epoll;
+    this.#flows = flows;
+    this.#counters = counters;
+    this.#io = new StreamIo(arena.mem, arena.stream, STREAM_READ);
+  }
+
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  isOpen(slot: number): boolean {
+    const stream = this.#streams.get(slot);
+    return stream !== undefined && stream.state <= OPEN && this.#flows.generation(slot) === stream.generation;
+  }
+
+  /** Takes over the record's descriptor: fresh from main, or left in the epoll set by a predecessor of this shard. */
+  adopt(slot: number): void {
+    const flows = this.#flows;
+    const stream = new RawStream(slot, flows.generation(slot), flows.fd(slot));
+    this.#streams.set(slot, stream);
+    const events = EPOLLIN | EPOLLRDHUP;
+    if (this.#epoll.add(stream.fd, events, slot, stream.generation) === -EEXIST) {
+      this.#epoll.modify(stream.fd, events, slot, stream.generation);
+      return;
+    }
+    setNoDelay(stream.fd);
+    setUserTimeout(stream.fd, USER_TIMEOUT_MS);
+  }
+
+  /** 0, or an errno. */
+  dial(slot: number, to: Endpoint): number {
+    const fd = connectStream(to);
+    if (fd < 0) return -fd;
+    setNoDelay(fd);
+    setUserTimeout(fd, USER_TIMEOUT_MS);
+    this.#flows.setFd(slot, fd);
+    if (cookie(fd, this.#cookie) >= 0) this.#flows.setCookie(slot, this.#cookie[0], this.#cookie[1]);
+    const stream = new RawStream(slot, this.#flows.generation(slot), fd);
+    stream.state = CONNECTING;
+    this.#streams.set(slot, stream);
+    this.#epoll.add(fd, EPOLLOUT | EPOLLRDHUP, slot, stream.generation);
+    return 0;
+  }
+
+  event(slot: number, generation: number, events: number, now: number, handler: NetHandler): void {
+    const stream = this.#streams.get(slot);
+    if (!stream || stream.generation !== generation || stream.state === CLOSED) return;
+    if (stream.state === CONNECTING) {
+      if (!this.#connected(stream, handler)) return;
+    } else if (events & EPOLLOUT && stream.out >= 0) this.#drain(stream, now, handler);
+    if (stream.state === OPEN && events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP))
+      this.#read(stream, handler);
+    else if (stream.state === LINGERING) this.#discard(stream);
+    else if (stream.state === DRAINING && events & (EPOLLHUP | EPOLLERR)) this.#end(stream, stream.cause);
+  }
+
+  #connected(stream: RawStream, handler: NetHandler): boolean {
+    const error = socketError(stream.fd);
+    if (error !== 0) {
+      handler.connected(stream.slot, Math.abs(error));
+      this.#end(stream, Cause.CONNECT_FAILED);
+      return false;
+    }
+    stream.state = OPEN;
+    const at = this.#address;
+    if (localAddress(stream.fd, at) >= 0)
+      this.#flows.setLocal(stream.slot, at.a0, at.a1, at.a2, at.a3, at.port);
+    this.#interest(stream);
+    handler.connected(stream.slot, 0);
+    if (stream.first >= 0) this.#mark(stream);
+    return true;
+  }
+
+  #interest(stream: RawStream): void {
+    const reading = stream.state === OPEN || stream.state === LINGERING ? EPOLLIN | EPOLLRDHUP : 0;
+    this.#epoll.modify(stream.fd, reading | (stream.out >= 0 ? EPOLLOUT : 0), stream.slot, stream.generation);
+  }
+
+  #read(stream: RawStream, handler: NetHandler): void {
+    const { stream: region, mem } = this.#arena;
+    for (let round = 0; round < READ_BUDGET; round++) {
+      const n = this.#io.recv(stream.fd);
+      if (n < 0) {
+        if (n === -EAGAIN) return;
+        this.#end(
+          stream,
+          n === -ECONNRESET || n === -EPIPE ? Cause.RESET : n === -ETIMEDOUT ? Cause.TIMEOUT : Cause.IO,
+        );
+        return;
+      }
+      if (n === 0) {
+        this.close(stream.slot, Cause.PEER_CLOSED, true);
+        return;
+      }
+      if (stream.in < 0) {
+        const used = handler.bytes(stream.slot, region, region + n);
+        if (stream.state !== OPEN) return;
+        if (used < n && !this.#keep(stream, region + used, region + n)) return;
+      } else {
+        if (!this.#append(stream, mem, region, n)) return;
+        const used = handler.bytes(stream.slot, stream.inStart, stream.inEnd);
+        if (stream.state !== OPEN) return;
+        stream.inStart += used;
+        if (stream.inStart === stream.inEnd) this.#release(stream);
+      }
+      if (n < STREAM_READ) return;
+    }
+  }
+
+  /** The first bytes of an unfinished message move into a slab. */
+  #keep(stream: RawStream, start: number, end: number): boolean {
+    const slab = this.#arena.slabs.lease(end - start + 1);
+    if (slab < 0) {
+      this.#end(stream, Cause.TOO_LARGE);
+      return false;
+    }
+    this.#arena.mem.copyWithin(slab, start, end);
+    stream.in = slab;
+    stream.inStart = slab;
+    stream.inEnd = slab + end - start;
+    this.#flows.raise(stream.slot, PARTIAL_IN);
+    return true;
+  }
+
+  #append(stream: RawStream, mem: Uint8Array, from: number, length: number): boolean {
+    const { slabs } = this.#arena;
+    // One octet of every slab stays free: the lexer sets a sentinel behind a message.
+    if (stream.inEnd + length + 1 > stream.in + slabs.sizeOf(stream.in)) {
+      const have = stream.inEnd - stream.inStart;
+      mem.copyWithin(stream.in, stream.inStart, stream.inEnd);
+      stream.inStart = stream.in;
+      stream.inEnd = stream.in + have;
+      if (have + length + 1 > slabs.sizeOf(stream.in)) {
+        const slab = slabs.grow(stream.in, have, have + length + 1);
+        if (slab < 0) {
+          this.#end(stream, Cause.TOO_LARGE);
+          return false;
+        }
+        stream.in = slab;
+        stream.inStart = slab;
+        stream.inEnd = slab + have;
+      }
+    }
+    mem.copyWithin(stream.inEnd, from, from + length);
+    stream.inEnd += length;
+    return true;
+  }
+
+  #release(stream: RawStream): void {
+    this.#arena.slabs.giveBack(stream.in);
+    stream.in = -1;
+    this.#flows.lower(stream.slot, PARTIAL_IN);
+  }
+
+  #discard(stream: RawStream): void {
+    for (let round = 0; round < READ_BUDGET; round++) {
+      const n = this.#io.recv(stream.fd);
+      if (n === -EAGAIN) return;
+      if (n <= 0) {
+        this.#end(stream, stream.cause);
+        return;
+      }
+    }
+  }
+
+  /** Queues `[start, end)` of the out region. False: closed, or closing now because the queue is full. */
+  send(slot: number, start: number, end: number): boolean {
+    const stream = this.#streams.get(slot);
+    if (!stream || stream.state > OPEN) return false;
+    if (stream.last >= 0 && this.#segmentEnd[stream.last] === start) {
+      this.#segmentEnd[stream.last] = end;
+      return true;
+    }
+    if (this.#segments === SEGMENTS) {
+      this.#arena.flush();
+      if (stream.state > OPEN) return false;
+    }
+    const i = this.#segments++;
+    this.#segmentStart[i] = start;
+    this.#segmentEnd[i] = end;
+    this.#segmentNext[i] = -1;
+    if (stream.last >= 0) this.#segmentNext[stream.last] = i;
+    else {
+      stream.first = i;
+      this.#mark(stream);
+    }
+    stream.last = i;
+    return true;
+  }
+
+  #mark(stream: RawStream): void {
+    this.#dirty.push(stream);
+  }
+
+  /** Writes every stream that has output. The out region may be used again afterwards. */
+  flush(now: number, handler: NetHandler): void {
+    const dirty = this.#dirty;
+    for (let i = 0; i < dirty.length; i++) {
+      const stream = dirty[i];
+      if (stream.state === CLOSED) continue;
+      this.#write(stream, handler);
+      stream.first = -1;
+      stream.last = -1;
+      if (stream.state === DRAINING && stream.out < 0) this.#finish(stream, now);
+    }
+    dirty.length = 0;
+    this.#segments = 0;
+  }
+
+  #write(stream: RawStream, handler: NetHandler): void {
+    let segment = stream.first;
+    let from = segment < 0 ? 0 : this.#segmentStart[segment];
+    // A connection in progress, or bytes that wait already: these stand behind them.
+    while (segment >= 0 && stream.out < 0 && stream.state !== CONNECTING) {
+      this.#io.begin();
+      let last = segment;
+      let start = from;
+      for (let count = 0; last >= 0 && count < MAX_SEGMENTS; count++) {
+        this.#io.segment(start, this.#segmentEnd[last] - start);
+        last = this.#segmentNext[last];
+        if (last >= 0) start = this.#segmentStart[last];
+      }
+      let taken = this.#io.send(stream.fd);
+      if (taken < 0 && taken !== -EAGAIN) {
+        this.#end(stream, taken === -ETIMEDOUT ? Cause.TIMEOUT : Cause.RESET);
+        return;
+      }
+      if (taken === this.#io.bytes) {
+        segment = last;
+        from = start;
+        continue;
+      }
+      if (taken < 0) taken = 0;
+      while (segment >= 0 && taken >= this.#segmentEnd[segment] - from) {
+        taken -= this.#segmentEnd[segment] - from;
+        segment = this.#segmentNext[segment];
+        from = segment < 0 ? 0 : this.#segmentStart[segment];
+      }
+      from += taken;
+      break;
+    }
+    while (segment >= 0) {
+      if (!this.#wait(stream, from, this.#segmentEnd[segment], handler)) return;
+      segment = this.#segmentNext[segment];
+      from = segment < 0 ? 0 : this.#segmentStart[segment];
+    }
+  }
+
+  /** Bytes that the kernel did not take move into the stream's slab. */
+  #wait(stream: RawStream, start: number, end: number, handler: NetHandler): boolean {
+    const { slabs, mem } = this.#arena;
+    const length = end - start;
+    const have = stream.out < 0 ? 0 : stream.outEnd - stream.outStart;
+    const fresh = stream.out < 0;
+    if (fresh) stream.out = slabs.lease(length);
+    else {
+      mem.copyWithin(stream.out, stream.outStart, stream.outEnd);
+      if (have + length > slabs.sizeOf(stream.out)) {
+        const grown = slabs.grow(stream.out, have, have + length);
+        if (grown < 0) return this.#overflow(stream);
+        stream.out = grown;
+      }
+    }
+    if (stream.out < 0) return this.#overflow(stream);
+    stream.outStart = stream.out;
+    mem.copyWithin(stream.out + have, start, end);
+    stream.outEnd = stream.out + have + length;
+    if (fresh) {
+      this.#flows.raise(stream.slot, UNDRAINED_OUT);
+      if (stream.state !== CONNECTING) this.#interest(stream);
+    }
+    handler.backlog(stream.slot, have + length);
+    return true;
+  }
+
+  #overflow(stream: RawStream): boolean {
+    this.#counters.inc(Counter.writeQueueOverflow);
+    this.#end(stream, Cause.WRITE_QUEUE);
+    return false;
+  }
+
+  #drain(stream: RawStream, now: number, handler: NetHandler): void {
+    this.#io.begin();
+    this.#io.segment(stream.outStart, stream.outEnd - stream.outStart);
+    const taken = this.#io.send(stream.fd);
+    if (taken < 0) {
+      if (taken !== -EAGAIN) this.#end(stream, taken === -ETIMEDOUT ? Cause.TIMEOUT : Cause.RESET);
+      return;
+    }
+    stream.outStart += taken;
+    if (stream.outStart < stream.outEnd) return;
+    this.#arena.slabs.giveBack(stream.out);
+    stream.out = -1;
+    this.#flows.lower(stream.slot, UNDRAINED_OUT);
+    this.#interest(stream);
+    handler.backlog(stream.slot, 0);
+    if (stream.state === DRAINING && stream.first < 0) this.#finish(stream, now);
+  }
+
+  close(slot: number, cause: number, drain: boolean): void {
+    const stream = this.#streams.get(slot);
+    if (!stream || stream.state >= DRAINING) return;
+    if (!drain || stream.state === CONNECTING) {
+      this.#end(stream, cause);
+      return;
+    }
+    stream.cause = cause;
+    stream.state = DRAINING;
+    if (stream.in >= 0) this.#release(stream);
+    this.#interest(stream);
+    if (stream.first < 0) this.#mark(stream);
+  }
+
+  /** Everything is written: FIN, and wait for the peer's. */
+  #finish(stream: RawStream, now: number): void {
+    if (stream.cause === Cause.PEER_CLOSED) {
+      this.#end(stream, stream.cause);
+      return;
+    }
+    shutdownWrite(stream.fd);
+    stream.state = LINGERING;
+    stream.lingerUntil = now + LINGER_MS;
+    this.#lingering.push(stream);
+    this.#interest(stream);
+  }
+
+  #end(stream: RawStream, cause: number): void {
+    if (stream.state === CLOSED) return;
+    stream.state = CLOSED;
+    stream.cause = cause;
+    if (stream.in >= 0) this.#arena.slabs.giveBack(stream.in);
+    if (stream.out >= 0) this.#arena.slabs.giveBack(stream.out);
+    stream.in = stream.out = -1;
+    stream.first = stream.last = -1;
+    this.#closed.push(stream);
+  }
+
+  /** Ends what lingered too long, closes descriptors, and tells the handler. When to come again, or Infinity. */
+  settle(now: number, handler: NetHandler): number {
+    let next = Number.POSITIVE_INFINITY;
+    const lingering = this.#lingering;
+    if (lingering.length > 0) {
+      let kept = 0;
+      for (const stream of lingering) {
+        if (stream.state !== LINGERING) continue;
+        if (stream.lingerUntil <= now) this.#end(stream, stream.cause);
+        else {
+          lingering[kept++] = stream;
+          if (stream.lingerUntil < next) next = stream.lingerUntil;
+        }
+      }
+      lingering.length = kept;
+    }
+    const closed = this.#closed;
+    for (let i = 0; i < closed.length; i++) {
+      const stream = closed[i];
+      this.#streams.delete(stream.slot);
+      this.#flows.setFd(stream.slot, -1);
+      closeFd(stream.fd);
+      handler.closed(stream.slot, stream.cause);
+    }
+    closed.length = 0;
+    return next;
+  }
+
+  /** Closes all at once, without telling: the end of the shard. */
+  closeAll(): void {
+    for (const stream of this.#streams.values()) closeFd(stream.fd);
+    this.#streams.clear();
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * The message in hand and all that its handling needs: one object a shard, filled again for every
+ * message. `Outlet` is the way out that the shard gives.
+ */
+
+import type { Arena } from '../net/arena.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import { Message } from '../wire/lexer.ts';
+import { Patch } from '../wire/patch.ts';
+import { Via } from '../wire/via.ts';
+import { Writer } from '../wire/writer.ts';
+
+/** Where the message came from. */
+export class Source {
+  /** the listener that it came in on; for a connection that we opened, the one that its Via names */
+  listener = 0;
+  transport = 0;
+  /** its flow's slot, -1 for a datagram of no known flow */
+  slot = -1;
+  generation = 0;
+  readonly remote = new Endpoint();
+  readonly local = new Endpoint();
+  /** the upstream itself, a trusted network, or a connection that we opened to one of them */
+  trusted = false;
+
+  copy(from: Source): this {
+    this.listener = from.listener;
+    this.transport = from.transport;
+    this.slot = from.slot;
+    this.generation = from.generation;
+    this.remote.copy(from.remote);
+    this.local.copy(from.local);
+    this.trusted = from.trusted;
+    return this;
+  }
+}
+
+/** How a composed message leaves. Ranges lie in the arena's out region. */
+export interface Outlet {
+  /** To a live flow, on whichever shard it is. False: it ended, or its shard does not take more. */
+  toFlow(slot: number, generation: number, start: number, end: number): boolean;
+  toDatagram(listener: number, to: Endpoint, local: Endpoint | undefined, start: number, end: number): void;
+  /** Over a connection to this address that we keep or open. False: it cannot be opened now. */
+  toConnection(to: Endpoint, start: number, end: number): boolean;
+}
+
+export class Exchange {
+  readonly arena: Arena;
+  readonly out: Writer;
+  readonly patch: Patch;
+  readonly message = new Message();
+  readonly via = new Via();
+  readonly source = new Source();
+  /** the time, in deciseconds of the process */
+  ds = 0;
+
+  constructor(arena: Arena) {
+    this.arena = arena;
+    this.out = new Writer(arena.mem);
+    this.patch = new Patch(arena.mem, arena.scratch, arena.scratchSize);
+  }
+
+  /** Opens the writer at room for one message of any size; returns where it starts. */
+  openOut(): number {
+    const start = this.arena.reserve();
+    this.out.open(start, this.arena.outLimit);
+    return start;
+  }
+
+  /** Keeps what was written; without this call it is as if it had not been. */
+  keepOut(): number {
+    this.arena.outAt = this.out.at;
+    return this.out.at;
+  }
+}

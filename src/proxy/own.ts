@@ -1,0 +1,99 @@
+/**
+ * Who we are: is a URI this element, or a domain that it serves, and how is each listener written in
+ * Via, Path and Record-Route. All texts are made once, at start; a check is a few compares.
+ */
+import { Endpoint } from '../net/endpoint.ts';
+import type { UriView } from '../wire/address.ts';
+import { SIPS } from '../wire/address.ts';
+import { ascii, equalsNoCase } from '../wire/chars.ts';
+import { TRANSPORTS, UDP } from '../wire/via.ts';
+
+/** What `Own` needs of a listener; ListenerConfig has it. */
+export interface Advertised {
+  transport: number;
+  host: string;
+  port: number;
+  advertisedHost: string;
+  advertisedPort: number;
+}
+
+/** A listener as it is written in messages. */
+export interface ListenerText {
+  transport: number;
+  family: number;
+  /** `Via: SIP/2.0/UDP host:port;rport;branch=z9hG4bK`: the branch follows */
+  via: Uint8Array;
+  /** `@host:port;transport=tcp;lr`: behind the user part of a Route URI (without transport on UDP) */
+  route: Uint8Array;
+}
+
+interface Address {
+  host: Uint8Array;
+  port: number;
+}
+
+const DEFAULT_PORT = 5060;
+
+export class Own {
+  readonly listeners: ListenerText[];
+  readonly #addresses: Address[] = [];
+  readonly #domains: Uint8Array[];
+
+  constructor(listen: readonly Advertised[], domains: readonly string[]) {
+    this.listeners = listen.map((l) => {
+      const hostPort = `${l.advertisedHost}:${l.advertisedPort}`;
+      const transport = TRANSPORTS[l.transport];
+      const rport = l.transport === UDP ? ';rport' : '';
+      const parameter = l.transport === UDP ? '' : `;transport=${transport.toLowerCase()}`;
+      return {
+        transport: l.transport,
+        family: Endpoint.parse(l.advertisedHost, 0)?.family ?? (l.host.includes(':') ? 6 : 4),
+        via: ascii(`Via: SIP/2.0/${transport} ${hostPort}${rport};branch=z9hG4bK`),
+        route: ascii(`@${hostPort}${parameter};lr`),
+      };
+    });
+    for (const l of listen) {
+      this.#add(l.host.includes(':') ? `[${l.host}]` : l.host, l.port);
+      this.#add(l.advertisedHost, l.advertisedPort);
+    }
+    this.#domains = domains.map((domain) => ascii(domain.toLowerCase()));
+  }
+
+  #add(host: string, port: number): void {
+    const bytes = ascii(host.toLowerCase());
+    if (!this.#addresses.some((a) => a.port === port && equalsNoCase(bytes, 0, bytes.length, a.host)))
+      this.#addresses.push({ host: bytes, port });
+  }
+
+  /** Is the host and port of a SIP URI one of our listeners, as bound or as advertised? */
+  isSelf(buf: Uint8Array, uri: UriView): boolean {
+    if (!uri.isSip) return false;
+    const port = uri.port === 0 ? (uri.scheme === SIPS ? DEFAULT_PORT + 1 : DEFAULT_PORT) : uri.port;
+    for (const address of this.#addresses) {
+      if (address.port === port && equalsNoCase(buf, uri.hostStart, uri.hostEnd, address.host)) return true;
+    }
+    return false;
+  }
+
+  /** The same for a range that is a host, e.g. of `maddr`. */
+  isSelfHost(buf: Uint8Array, start: number, end: number, port: number): boolean {
+    for (const address of this.#addresses) {
+      if ((port === 0 || address.port === port) && equalsNoCase(buf, start, end, address.host)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Do we serve the domain of this URI? A port in it must be none, the default, or one of ours: a domain
+   * that is an address (127.0.0.1) is often written with the listener's port.
+   */
+  serves(buf: Uint8Array, uri: UriView): boolean {
+    if (!uri.isSip) return false;
+    for (const domain of this.#domains) {
+      if (!equalsNoCase(buf, uri.hostStart, uri.hostEnd, domain)) continue;
+      if (uri.port === 0 || uri.port === DEFAULT_PORT) return true;
+      return this.#addresses.some((address) => address.port === uri.port);
+    }
+    return false;
+  }
+}
