@@ -217,6 +217,20 @@ describe('someone alters a token', () => {
     expect(read(write(stream, his(255)))).toBe(TAMPERED);
   });
 
+  it('is a newer Holdfast with our key: another version or kind of flow is not a token for us [EP-5.3.1-08]', () => {
+    const key = keyring.derive('token', 32);
+    const made = (kind: number) => {
+      const octets = Buffer.from(write(stream).toString('latin1'), 'base64url');
+      octets[1] = kind;
+      createHmac('sha256', key).update(octets.subarray(0, 16)).digest().copy(octets, 16, 0, 12);
+      return read(Buffer.from(octets.toString('base64url')));
+    };
+    for (let kind = 0; kind < 256; kind++) {
+      // 0x12 to 0x15 are TCP, TLS, WS and WSS of version 1; UDP has another length
+      expect(made(kind), `octet ${kind}`).toBe(kind >= 0x12 && kind <= 0x15 ? OK : NOT_A_TOKEN);
+    }
+  });
+
   it('leaves the fields of the last good reading untouched', () => {
     read(write(udp4));
     const before = snapshot(reader);
@@ -303,6 +317,9 @@ describe('a peer sends the token percent-encoded', () => {
     // what follows the range is not looked at
     expect(reader.read(Buffer.from(`${text.slice(0, 37)}%4142`), 0, 39)).toBe(NOT_A_TOKEN);
     expect(unescapeToken(Buffer.from('%41%4'), 0, 5, Buffer.alloc(TOKEN_ROOM))).toBe(-1);
+    const endless = Buffer.alloc(500, 'A');
+    expect(unescapeToken(endless, 0, TOKEN_ROOM, Buffer.alloc(500))).toBe(TOKEN_ROOM);
+    expect(unescapeToken(endless, 0, TOKEN_ROOM + 1, Buffer.alloc(500))).toBe(-1);
     expect(unescapeToken(Buffer.from('%41%4a'), 0, 6, Buffer.alloc(TOKEN_ROOM))).toBe(2);
   });
 });

@@ -87,6 +87,18 @@ describe('a timer', () => {
   });
 });
 
+describe('a timer put off beyond 2^31 ticks of the wheel', () => {
+  it.each([2 ** 31, 2 ** 32])('is hung anew when its old place comes by, not fired (%i)', (wrap) => {
+    const wheel = new Wheel(4, 1, 0, 64);
+    advance(wheel, wrap - 50);
+    wheel.schedule(0, wrap - 10);
+    wheel.schedule(0, wrap + 10);
+    expect(advance(wheel, wrap - 5)).toEqual([]);
+    expect(advance(wheel, wrap + 9)).toEqual([]);
+    expect(advance(wheel, wrap + 10)).toEqual([0]);
+  });
+});
+
 describe('the clock', () => {
   it('jumps a month: everything due fires once, the rest stays', () => {
     const wheel = new Wheel(1000, 10, 0, 64);

@@ -150,7 +150,9 @@ describe('a Binding request', () => {
     const crc = Buffer.from(early.subarray(0, 20));
     early.writeInt32BE((crc32(crc) ^ 0x5354554e) | 0, 24);
     expect(answer(early)).toBe('');
-    expect(answer(message(0x0001, [attribute(0x8028, Buffer.alloc(8))]))).toBe('');
+    const long = message(0x0001, [attribute(0x8028, Buffer.alloc(8))]);
+    long.writeInt32BE((crc32(long.subarray(0, 20)) ^ 0x5354554e) | 0, 24);
+    expect(answer(long)).toBe('');
   });
 
   it('with an unknown attribute that may be ignored is answered [ST-5389-05]', () => {
