@@ -8,7 +8,7 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { type Arrival, arrivalOf, Inbox, isCrlf, isStun } from './inbox.ts';
+import { type Arrival, arrivalOf, Inbox, isCrlf, isStun, isTrying } from './inbox.ts';
 import { type Header, newBranch, type RequestOptions, request, response } from './sip.ts';
 import { parseStun, stun } from './stun.ts';
 
@@ -72,7 +72,7 @@ export abstract class Agent extends Inbox {
   async expectNothing(graceMs = 0): Promise<void> {
     if (graceMs > 0) await new Promise((r) => setTimeout(r, graceMs));
     await this.probe();
-    if (this.arrivals.length > 0)
+    if (this.arrivals.some((a) => !isTrying(a)))
       throw new Error(
         `${this.name} should have received nothing, but has:\n${this.arrivals[0].bytes.toString('latin1')}`,
       );

@@ -47,6 +47,7 @@ export const isFinal =
   (a) =>
     isResponse(undefined, callId)(a) && a.message.status >= 200;
 
+export const isTrying: Matcher = isResponse(100);
 export const isStun: Matcher = (a) => a.kind === 'stun';
 export const isCrlf: Matcher = (a) => a.kind === 'crlf';
 
@@ -94,7 +95,7 @@ export class Inbox {
     }
     for (const waiter of this.waiters) {
       const fits = waiter.matcher(arrival);
-      if (!fits && !waiter.only) continue;
+      if (!fits && (!waiter.only || isTrying(arrival))) continue;
       this.waiters = this.waiters.filter((w) => w !== waiter);
       clearTimeout(waiter.timer);
       if (fits) waiter.resolve(arrival);
@@ -111,8 +112,10 @@ export class Inbox {
     return this.wait(matcher, false, timeoutMs);
   }
 
-  /** The next arrival, which must fit: anything else first is an error. */
+  /** The next arrival, which must fit: anything else first is an error. A 100 Trying is passed over. */
   only(matcher: Matcher = () => true, timeoutMs = PATIENCE_MS): Promise<Arrival> {
+    while (this.arrivals.length > 0 && isTrying(this.arrivals[0]) && !matcher(this.arrivals[0]))
+      this.arrivals.shift();
     const first = this.arrivals.shift();
     if (!first) return this.wait(matcher, true, timeoutMs);
     if (matcher(first)) return Promise.resolve(first);
