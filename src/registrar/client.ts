@@ -1,6 +1,8 @@
+import type { Mesh } from '../shared/mesh.ts';
+import type { Ring } from '../shared/ring.ts';
 import type { LmdbReader } from './lmdb.ts';
 import { answer, liveBindings } from './location.ts';
-import { decodeAnswer, encodeRequest, NO_ANSWER } from './message.ts';
+import { decodeAnswer, encodeRequest, NO_ANSWER, STORE_REQUEST } from './message.ts';
 import type { FlowClosedOp, LocationStore, RemoveOp, StoreOp, StoreResult, UpdateOp } from './store.ts';
 
 /**
@@ -47,6 +49,12 @@ export class StoreClient implements LocationStore {
     this.#timeout = options.answerTimeout ?? ANSWER_TIMEOUT;
   }
 
+  /** `store`: the participant that runs the store thread. */
+  static overMesh(mesh: Mesh, store: number, reader?: LmdbReader): StoreClient {
+    const send = (message: Uint8Array) => mesh.send(store, STORE_REQUEST, 0, message, 0, message.length);
+    return new StoreClient(reader ? { send, reader } : { send });
+  }
+
   update(op: UpdateOp, done: (result: StoreResult) => void): void {
     this.#ask(op, done);
   }
@@ -83,7 +91,13 @@ export class StoreClient implements LocationStore {
     }
   }
 
-  /** A message of the store thread. */
+  /** The STORE_ANSWER that the ring shows. */
+  onAnswer(ring: Ring): void {
+    const { memory, payloadOffset, payloadLength } = ring;
+    this.onMessage(Buffer.from(memory.subarray(payloadOffset, payloadOffset + payloadLength)));
+  }
+
+  /** The octets of an answer; strings are cut out of them, so they must not be shared memory. */
   onMessage(message: Uint8Array): void {
     const reply = decodeAnswer(message);
     const pending = reply && this.#pending.get(reply.id);

@@ -8,6 +8,12 @@ import type { StoreOp, StoreResult, StoreStatus } from './store.ts';
  */
 export const NO_ANSWER = 0;
 
+// Message types on the mesh.
+export const STORE_REQUEST = 0x40;
+export const STORE_ANSWER = 0x41;
+/** from main: finish what has been received, write everything to disk, end */
+export const STORE_STOP = 0x42;
+
 export interface StoreRequest {
   id: number;
   op: StoreOp;

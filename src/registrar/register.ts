@@ -56,8 +56,11 @@ export interface RegisterPolicy {
   maxExpires: number;
   /** bindings of one AOR */
   maxContacts: number;
-  /** Path values of one registration */
+  /** Path values of one registration, and their octets together */
   maxPath: number;
+  maxPathLength: number;
+  /** octets of one Contact, URI and parameters: 16 of them with their Paths fit in one message between threads */
+  maxContactLength: number;
   /** refuse a Contact that is not registered by outbound rules (5626 §6: local policy) */
   outboundOnly: boolean;
   /** Path without `path` in Supported: 420 instead of acceptance (RFC 3327 5.3) */
@@ -72,6 +75,8 @@ export const DEFAULT_POLICY: RegisterPolicy = {
   maxExpires: 7200,
   maxContacts: 16,
   maxPath: 8,
+  maxPathLength: 2048,
+  maxContactLength: 1024,
   outboundOnly: false,
   refuseUnofferedPath: false,
   extensions: ['path', 'outbound'],
@@ -115,7 +120,9 @@ export function decideRegister(request: RegisterRequest, policy: RegisterPolicy)
   const supported = parseOptionTags(request.supported);
   const path = parsePath(request.path);
   if (!path) return badRequest('Malformed Path');
-  if (path.length > policy.maxPath) return badRequest('Too Many Path Values');
+  if (path.length > policy.maxPath || lengthOf(request.path) > policy.maxPathLength) {
+    return badRequest('Too Many Path Values');
+  }
   if (path.length > 0 && policy.refuseUnofferedPath && !supported.includes('path')) {
     return reject(420, 'Bad Extension', 'Unsupported: path');
   }
@@ -172,6 +179,7 @@ function parseContacts(request: RegisterRequest, policy: RegisterPolicy): Parsed
     const list = parseNameAddrList(value);
     if (!list) return badRequest('Malformed Contact');
     for (const address of list) {
+      if (formatNameAddr(address).length > policy.maxContactLength) return badRequest('Contact Too Long');
       const contact = parseContact(address, request, policy);
       if ('kind' in contact) return contact;
       contacts.push(contact);
@@ -265,6 +273,8 @@ function firstHopHasOutbound(viaCount: number, path: NameAddr[]): boolean {
   const uri = last && parseSipUri(last.uri);
   return uri !== undefined && uriParam(uri, 'ob') !== undefined;
 }
+
+const lengthOf = (values: readonly string[]) => values.reduce((sum, value) => sum + value.length, 0);
 
 function parsePath(values: readonly string[]): NameAddr[] | undefined {
   const path: NameAddr[] = [];

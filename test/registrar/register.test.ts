@@ -380,6 +380,8 @@ describe.each(BACKENDS)('a registrar with the $name store', ({ make }) => {
     { path: ['<tel:1>'] },
     { path: ['<sip:e;lr>, <'] },
     { path: new Array<string>(9).fill('<sip:e;lr;ob>') },
+    { path: [`<sip:${'e'.repeat(2040)}@h;lr>`] },
+    { contacts: [`<sip:d@h>;x=${'y'.repeat(1020)}`] },
     { aor: `sip:${'a'.repeat(600)}@example.net` },
   ])('refuses %j', (changes) => {
     expect(register(changes).status).toBe(400);

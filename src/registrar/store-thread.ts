@@ -1,0 +1,149 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.ts';
+import { LmdbBackend, type LmdbOptions } from './lmdb.ts';
+import { answer } from './location.ts';
+import { MemoryBackend } from './memory.ts';
+import { decodeRequest, encodeAnswer, STORE_ANSWER, STORE_REQUEST, STORE_STOP } from './message.ts';
+import { type Delivery, type Reply, StoreService } from './service.ts';
+
+/**
+ * The thread that owns the location store, as the entry of a worker.
+ *
+ * It sleeps on its doorbell (Atomics.wait), takes what all rings hold up to a bound, commits it as one
+ * transaction, and answers. The busier it is, the larger its batches: a commit's cost is shared.
+ * Its event loop stands still while it runs, so it must not be asked anything by message port; main stops it
+ * by STORE_STOP. An answer that finds a full ring is tried again for as long as its requester waits.
+ */
+export interface StoreThreadData {
+  role: 'store';
+  mesh: MeshDescriptor;
+  /** this thread's place in the mesh */
+  participant: number;
+  store: { kind: 'memory' } | ({ kind: 'lmdb' } & LmdbOptions);
+  /** of this life of the node; stream flows of another one are retired, but for `adopted` */
+  incarnation: number;
+  adopted?: string[];
+  /** eventfd of each participant, by its place; absent where all wait on the word of their bell (core backend) */
+  wakeFds?: number[];
+}
+
+/** Posted to main once, when requests are taken. */
+export interface StoreReady {
+  kind: 'store-ready';
+  bindings: number;
+  /** bindings that were retired with their flows of an earlier life */
+  retired: number;
+  /** where files of unknown integrity were put */
+  setAside?: string;
+}
+
+/** requests in one transaction: bounds how long the first waits for the last */
+const BATCH = 512;
+/** answers kept for full rings; about what the rings hold themselves */
+const MAX_HELD = 4_096;
+const RETRY_MS = 2;
+const SWEEP_MS = 1_000;
+const SWEEP_AORS = 1_000;
+
+class StoreThread {
+  readonly #mesh: Mesh;
+  readonly #service: StoreService;
+  readonly #maxPayload: number;
+  #batch: Delivery[] = [];
+  #held: { to: number; bytes: Uint8Array }[] = [];
+  #stopping = false;
+  #nextSweep = 0;
+
+  constructor(mesh: Mesh, service: StoreService, ringBytes: number) {
+    this.#mesh = mesh;
+    this.#service = service;
+    this.#maxPayload = ringBytes / 2 - 64;
+  }
+
+  /** Returns after STORE_STOP. */
+  run(): void {
+    while (!this.#stopping) {
+      this.#sendHeld();
+      this.#mesh.receive(this.#onMessage, BATCH);
+      if (this.#batch.length > 0) this.#handle();
+      else this.#rest();
+    }
+  }
+
+  readonly #onMessage: MessageHandler = (from, type, ring) => {
+    if (type === STORE_STOP) {
+      this.#stopping = true;
+      return;
+    }
+    if (type !== STORE_REQUEST) return;
+    const { memory, payloadOffset, payloadLength } = ring;
+    const request = decodeRequest(Buffer.from(memory.subarray(payloadOffset, payloadOffset + payloadLength)));
+    if (request) this.#batch.push({ from, id: request.id, op: request.op });
+  };
+
+  #handle(): void {
+    const batch = this.#batch;
+    this.#batch = [];
+    for (const reply of this.#service.handle(batch)) this.#reply(reply);
+  }
+
+  #reply({ to, id, result }: Reply): void {
+    let bytes = encodeAnswer({ id, result });
+    // More bindings than any policy lets in, or a ring that was made too small
+    if (bytes.length > this.#maxPayload) bytes = encodeAnswer({ id, result: answer('error') });
+    if (this.#mesh.send(to, STORE_ANSWER, 0, bytes, 0, bytes.length)) return;
+    if (this.#held.length < MAX_HELD) this.#held.push({ to, bytes: Uint8Array.from(bytes) });
+  }
+
+  #sendHeld(): void {
+    if (this.#held.length === 0) return;
+    this.#held = this.#held.filter(
+      ({ to, bytes }) => !this.#mesh.send(to, STORE_ANSWER, 0, bytes, 0, bytes.length),
+    );
+  }
+
+  #rest(): void {
+    const now = Date.now();
+    if (now >= this.#nextSweep || this.#nextSweep - now > SWEEP_MS) {
+      this.#service.sweep(now, SWEEP_AORS);
+      this.#nextSweep = now + SWEEP_MS;
+      return;
+    }
+    const { bell } = this.#mesh;
+    bell.prepareSleep();
+    if (this.#stopping || !this.#mesh.isQuiet()) bell.awake();
+    else bell.wait(this.#held.length > 0 ? RETRY_MS : this.#nextSweep - now);
+  }
+}
+
+async function runStoreThread(
+  data: StoreThreadData,
+  ready: (message: StoreReady) => void,
+  wake?: (participant: number) => void,
+): Promise<void> {
+  const backend = data.store.kind === 'memory' ? new MemoryBackend() : new LmdbBackend(data.store);
+  const service = new StoreService(backend);
+  const retired = service.location.retireOtherIncarnations(data.incarnation, new Set(data.adopted));
+  const mesh = new Mesh(data.mesh, data.participant, wake);
+  const message: StoreReady = { kind: 'store-ready', bindings: service.location.count, retired };
+  if (backend instanceof LmdbBackend && backend.setAside !== undefined) message.setAside = backend.setAside;
+  ready(message);
+  new StoreThread(mesh, service, data.mesh.ringBytes).run();
+  await backend.close();
+}
+
+async function wakerOf(data: StoreThreadData): Promise<((participant: number) => void) | undefined> {
+  if (!data.wakeFds) return undefined;
+  const { EventCounter } = await import('../native/eventfd.ts'); // only where node:ffi is known to work
+  const counters = data.wakeFds.map((fd) => new EventCounter(fd));
+  return (participant) => {
+    counters[participant]?.signal();
+  };
+}
+
+const data = workerData as StoreThreadData | null;
+if (parentPort && data?.role === 'store') {
+  const port = parentPort;
+  await runStoreThread(data, (message) => port.postMessage(message), await wakerOf(data));
+  port.close();
+}
