@@ -64,12 +64,16 @@ export class StoreClient implements LocationStore {
     else this.#ask({ kind: 'lookup', aor, now }, done);
   }
 
+  list(after: string | undefined, limit: number, done: (result: StoreResult) => void): void {
+    this.#ask(after === undefined ? { kind: 'list', limit } : { kind: 'list', after, limit }, done);
+  }
+
   remove(aor: string, key: string, ifOrder?: number): void {
     this.#tell(ifOrder === undefined ? { kind: 'remove', aor, key } : { kind: 'remove', aor, key, ifOrder });
   }
 
-  flowClosed(flow: string, now: number): void {
-    this.#tell({ kind: 'flow-closed', flow, now });
+  flowClosed(flow: string): void {
+    this.#tell({ kind: 'flow-closed', flow });
   }
 
   #ask(op: StoreOp, done: (result: StoreResult) => void): void {

@@ -18,14 +18,21 @@ const CLOSED_REMEMBERED = 16_384;
 
 const LOAD_CHUNK = 1_000;
 
+interface Change {
+  before: Binding[];
+  after: Binding[];
+}
+
 export class Location {
   readonly #backend: Backend;
   /** one AOR as such, several as a set: nearly every flow serves one */
-  #flows = new Map<string, string | Set<string>>();
-  #closed = new Set<string>();
+  readonly #flows = new Map<string, string | Set<string>>();
+  readonly #closed = new Set<string>();
   #order = 0;
   #count = 0;
   #cursor: string | undefined;
+  /** what the running batch has changed, to take it back in memory if the commit fails */
+  #touched: Map<string, Change> | undefined;
 
   /** Reads the whole backend once. */
   constructor(backend: Backend) {
@@ -34,9 +41,6 @@ export class Location {
   }
 
   #load(): void {
-    this.#flows.clear();
-    this.#count = 0;
-    this.#cursor = undefined;
     let after: string | undefined;
     for (;;) {
       const chunk = this.#backend.scan(after, LOAD_CHUNK);
@@ -57,11 +61,14 @@ export class Location {
 
   /** Runs `work` as one transaction of the backend; if the commit fails, nothing of it has happened, and it throws. */
   batch<T>(work: () => T): T {
+    this.#touched = new Map();
     try {
       return this.#backend.transaction(work);
     } catch (error) {
-      this.#load();
+      for (const [aor, { before, after }] of this.#touched) this.#account(aor, after, before);
       throw error;
+    } finally {
+      this.#touched = undefined;
     }
   }
 
@@ -75,12 +82,19 @@ export class Location {
         return answer('ok', [], this.remove(op.aor, op.key, op.ifOrder) ? 1 : 0);
       case 'flow-closed':
         return answer('ok', [], this.flowClosed(op.flow));
+      case 'list':
+        return { ...answer('ok', [], this.#count), aors: this.list(op.after, op.limit) };
     }
   }
 
   /** Unexpired bindings, best first. */
   lookup(aor: string, now: number): Binding[] {
     return liveBindings(this.#backend.get(aor), now);
+  }
+
+  /** Addresses-of-record in the backend's own order, some of them perhaps with expired bindings only. */
+  list(after: string | undefined, limit: number): string[] {
+    return this.#backend.scan(after, limit).map(([aor]) => aor);
   }
 
   update(op: UpdateOp): StoreResult {
@@ -116,10 +130,17 @@ export class Location {
   }
 
   #store(aor: string, stored: Binding[], next: Binding[]): void {
+    const change = this.#touched?.get(aor);
+    if (change) change.after = next;
+    else this.#touched?.set(aor, { before: stored, after: next });
+    this.#account(aor, stored, next);
     this.#backend.put(aor, next);
-    this.#unlink(aor, stored, next);
-    this.#link(aor, next);
-    this.#count += next.length - stored.length;
+  }
+
+  #account(aor: string, before: Binding[], after: Binding[]): void {
+    this.#unlink(aor, before, after);
+    this.#link(aor, after);
+    this.#count += after.length - before.length;
   }
 
   /** For a 430: the binding goes if it is still there and, with `ifOrder`, not registered anew since. */
@@ -213,8 +234,8 @@ export function liveBindings(bindings: Binding[] | undefined, now: number): Bind
   return bindings ? bindings.filter((binding) => binding.expiresAt > now).sort(byPreference) : [];
 }
 
-export function answer(status: StoreStatus, bindings: Binding[] = [], removed = 0): StoreResult {
-  return { status, bindings, removed };
+export function answer(status: StoreStatus, bindings: Binding[] = [], count = 0): StoreResult {
+  return { status, bindings, count };
 }
 
 /** RFC 3261 10.3 step 6: `*` fails if a binding of this Call-ID has a CSeq that is not lower. */

@@ -24,6 +24,14 @@ export interface StoreAnswer {
   result: StoreResult;
 }
 
+type AnswerFields = [
+  id: number,
+  status: StoreStatus,
+  count: number,
+  bindings: Uint8Array | undefined,
+  aors: string[] | undefined,
+];
+
 const packr = new Packr({ useRecords: false });
 
 /** The returned octets are valid until the next call. */
@@ -43,15 +51,15 @@ export function decodeRequest(bytes: Uint8Array): StoreRequest | undefined {
 /** The returned octets are valid until the next call. */
 export function encodeAnswer({ id, result }: StoreAnswer): Uint8Array {
   const bindings = result.bindings.length === 0 ? undefined : encodeBindings(result.bindings);
-  return packr.pack([id, result.status, result.removed, bindings]);
+  return packr.pack([id, result.status, result.count, bindings, result.aors]);
 }
 
 export function decodeAnswer(bytes: Uint8Array): StoreAnswer | undefined {
   try {
-    const [id, status, removed, list] = packr.unpack(bytes) as [number, StoreStatus, number, Uint8Array?];
+    const [id, status, count, list, aors] = packr.unpack(bytes) as AnswerFields;
     const bindings = list ? decodeBindings(list) : [];
     if (typeof id !== 'number' || bindings === undefined) return undefined;
-    return { id, result: { status, bindings, removed } };
+    return { id, result: aors ? { status, bindings, count, aors } : { status, bindings, count } };
   } catch {
     return undefined;
   }

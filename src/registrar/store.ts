@@ -55,10 +55,16 @@ export interface RemoveOp {
 export interface FlowClosedOp {
   kind: 'flow-closed';
   flow: string;
-  now: number;
 }
 
-export type StoreOp = UpdateOp | LookupOp | RemoveOp | FlowClosedOp;
+/** A page of the addresses-of-record after `after`, for operators. */
+export interface ListOp {
+  kind: 'list';
+  after?: string;
+  limit: number;
+}
+
+export type StoreOp = UpdateOp | LookupOp | RemoveOp | FlowClosedOp | ListOp;
 
 export type StoreStatus =
   /** done; `bindings` are the unexpired bindings of the AOR, best first */
@@ -77,16 +83,19 @@ export type StoreStatus =
 export interface StoreResult {
   status: StoreStatus;
   bindings: Binding[];
-  /** bindings that were removed, by `remove` and `flow-closed` */
-  removed: number;
+  /** bindings that were removed, by `remove` and `flow-closed`; stored in all, by `list` */
+  count: number;
+  /** of `list` */
+  aors?: string[];
 }
 
 /** What a shard holds. Callbacks run on the shard's own turn, exactly once, possibly before the call returns. */
 export interface LocationStore {
   update(op: UpdateOp, done: (result: StoreResult) => void): void;
   lookup(aor: string, now: number, done: (result: StoreResult) => void): void;
+  list(after: string | undefined, limit: number, done: (result: StoreResult) => void): void;
   remove(aor: string, key: string, ifOrder?: number): void;
-  flowClosed(flow: string, now: number): void;
+  flowClosed(flow: string): void;
 }
 
 /**

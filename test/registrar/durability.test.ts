@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { open } from 'lmdb';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Binding } from '../../src/registrar/binding.ts';
 import { LmdbBackend, LmdbReader } from '../../src/registrar/lmdb.ts';
@@ -61,7 +62,6 @@ describe('the LMDB store', () => {
     const state = readFileSync(join(dir, 'location.state'), 'utf8');
     expect(state).toBe('boot-1');
     await before.close();
-    const { writeFileSync } = await import('node:fs');
     writeFileSync(join(dir, 'location.state'), state);
 
     const after = new LmdbBackend(options(), 'boot-2');
@@ -101,7 +101,7 @@ describe('the LMDB store', () => {
 
   it('counts values it cannot read and takes them for no binding', async () => {
     const writer = new LmdbBackend(options());
-    const raw = (await import('lmdb')).open({ path: join(dir, 'location'), encoding: 'binary' });
+    const raw = open({ path: join(dir, 'location'), encoding: 'binary' });
     raw.putSync('sip:a@h', Buffer.from([99, 1, 2]));
     expect(writer.transaction(() => writer.get('sip:a@h'))).toBeUndefined();
     expect(writer.unreadable).toBe(1);

@@ -152,14 +152,23 @@ describe.each(BACKENDS)('the location service over $name', ({ make }) => {
 
   it('leaves nothing of a batch that fails, in the store or in memory', () => {
     const flow = flowKey(1, 1, 7, false);
+    const moved = flowKey(2, 1, 7, false);
+    location.update(update({ flow }));
+    const before = location.lookup(DORA, START);
     const failing = () => {
-      location.update(update({ flow }));
+      location.update(update({ flow: moved, cseq: 2 }));
+      location.update(update({ flow: moved, cseq: 3, contacts: [flowContact(1), flowContact(2)] }));
+      location.update(update({ flow: moved, aor: EVE }));
+      location.flowClosed(moved);
       throw new Error('disk full');
     };
     expect(() => location.batch(failing)).toThrow('disk full');
+    expect(location.count).toBe(1);
+    expect(location.lookup(DORA, START)).toEqual(before);
+    expect(location.lookup(EVE, START)).toEqual([]);
+    expect(location.flowClosed(moved)).toBe(0);
+    expect(location.flowClosed(flow)).toBe(1);
     expect(location.count).toBe(0);
-    expect(location.lookup(DORA, START)).toEqual([]);
-    expect(location.flowClosed(flow)).toBe(0);
   });
 
   it('answers each request of a batch, and a bad one does not spoil the others [3261-10.3-01]', () => {

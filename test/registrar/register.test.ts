@@ -424,7 +424,7 @@ describe('a registrar whose store does not take the registration', () => {
     ['flow-closed', 500],
   ] as const)('(%s) says %i and never 200', (status, code) => {
     const accepted = { now: START, path: [], requireOutbound: true };
-    const answer = answerRegister(accepted, { status, bindings: [], removed: 0 });
+    const answer = answerRegister(accepted, { status, bindings: [], count: 0 });
     expect(answer.status).toBe(code);
     expect(answer.headers).toEqual(code === 503 ? ['Retry-After: 5'] : []);
   });

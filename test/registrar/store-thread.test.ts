@@ -138,10 +138,22 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
     const flow = flowKey(1, 1, 7, false);
     await shards[0].update(update({ flow }));
     await shards[0].update(update({ flow, aor: 'sip:eve@h' }));
-    shards[0].client.flowClosed(flow, 0);
+    shards[0].client.flowClosed(flow);
     await shards[0].update(update({ aor: 'sip:other@h' })); // the ring keeps its order
     expect((await shards[1].lookup(DORA)).bindings).toEqual([]);
     expect((await shards[1].lookup('sip:eve@h')).bindings).toEqual([]);
+  });
+
+  it('lists addresses page by page, with the number of bindings in all', async () => {
+    for (let i = 0; i < 5; i++) await shards[0].update(update({ aor: `sip:u${i}@h` }));
+    const aors: string[] = [];
+    for (let after: string | undefined; ; after = aors.at(-1)) {
+      const page = await shards[1].ask((done) => shards[1].client.list(after, 2, done));
+      expect(page.count).toBe(5);
+      if (page.aors?.length === 0) break;
+      aors.push(...(page.aors ?? []));
+    }
+    expect(aors.sort()).toEqual([0, 1, 2, 3, 4].map((i) => `sip:u${i}@h`));
   });
 
   it.runIf(kind === 'lmdb')(
@@ -160,7 +172,7 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
 });
 
 describe("a shard's store client", () => {
-  const answerTo = (id: number) => encodeAnswer({ id, result: { status: 'ok', bindings: [], removed: 0 } });
+  const answerTo = (id: number) => encodeAnswer({ id, result: { status: 'ok', bindings: [], count: 0 } });
 
   it('is busy when the ring is full, and keeps news until there is room, in order', () => {
     let room = 0;
@@ -170,9 +182,9 @@ describe("a shard's store client", () => {
     const statuses: string[] = [];
     client.update(update(), (result) => statuses.push(result.status));
     expect(statuses).toEqual(['busy']);
-    client.flowClosed('1.1.1.s', 0);
+    client.flowClosed('1.1.1.s');
     room = 2;
-    client.flowClosed('2.1.1.s', 0);
+    client.flowClosed('2.1.1.s');
     client.remove(DORA, 'k');
     expect(sent).toHaveLength(0);
     client.turn(1);
