@@ -165,15 +165,22 @@ export class FlowTable extends FlowRecords {
   }
 
   /**
-   * Ends a life, from any state but FREE. The descriptor and the index entry are the caller's to end first.
-   * False if that life had ended already. A CLAIMED slot is only its holder's to release, or its sweeper's.
+   * Ends a life that is PROVISIONAL, OPEN or CLOSING; the descriptor and the index entry are the caller's to end
+   * first. False, and nothing done, if that life had ended already: then somebody else has the slot.
    */
   release(slot: number, generation: number, cause: number): boolean {
+    if (this.life(slot) !== lifeOf(generation, CLOSING) && !this.close(slot, generation)) return false;
+    this.#free(slot, generation, cause);
+    return true;
+  }
+
+  /** Gives back a CLAIMED slot that was not published. Only by its holder. */
+  abandon(slot: number, cause: number): void {
+    this.#free(slot, this.generation(slot), cause);
+  }
+
+  #free(slot: number, generation: number, cause: number): void {
     const at = slot * RECORD_WORDS;
-    const life = Atomics.load(this.words, at + LIFE);
-    if ((life & STATE_MASK) === CLAIMED) {
-      if (this.words[at + GENERATION] !== generation) return false;
-    } else if (life !== lifeOf(generation, CLOSING) && !this.close(slot, generation)) return false;
     this.setCause(slot, cause);
     this.dropFd(slot);
     const owner = this.words[at + OWNER];
@@ -181,7 +188,6 @@ export class FlowTable extends FlowRecords {
     Atomics.store(this.words, at + LIFE, (next << GENERATION_SHIFT) | FREE);
     this.#vacancy.give(slot);
     Atomics.sub(this.#owned, owner, 1);
-    return true;
   }
 
   /** Hands a live flow to another shard. */
@@ -214,9 +220,9 @@ export class FlowTable extends FlowRecords {
   }
 
   /**
-   * After a shard's death, by the supervisor: shows every slot that was its own, in whatever state, and puts right
-   * what it left unfinished. `visit` may release the slot or leave it for the shard's replacement. Returns how
-   * many it showed. Reads every record: about 1 ms for 65,536.
+   * After a shard's death and before its replacement starts, by the supervisor: shows every slot that was its own, in whatever state, and puts right
+   * what it left unfinished. `visit` may release a live slot or leave it for the shard's replacement; a CLAIMED one is
+   * given back after the visit (`setCause` says why). Returns how many it showed. Reads every record.
    */
   sweep(owner: number, visit: (slot: number, state: number, generation: number) => void): number {
     const vacancy = this.#vacancy;
@@ -231,6 +237,7 @@ export class FlowTable extends FlowRecords {
         if (state === CLAIMED) Atomics.store(this.words, slot * RECORD_WORDS + OWNER, owner);
         shown++;
         visit(slot, state, state === CLAIMED ? this.generation(slot) : life >>> GENERATION_SHIFT);
+        if (state === CLAIMED) this.abandon(slot, this.cause(slot));
         if (this.state(slot) !== FREE && this.owner(slot) === owner) kept++;
       }
       if (vacancy.isTaken(slot) !== (this.state(slot) !== FREE)) this.#restate(slot);

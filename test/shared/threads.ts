@@ -3,7 +3,7 @@
  * what it found wrong (empty when all held), or never, when it is terminated.
  */
 import { parentPort, Worker, workerData } from 'node:worker_threads';
-import type { Doorbell } from '../../src/shared/doorbell.ts';
+import { Doorbell } from '../../src/shared/doorbell.ts';
 import { FlowIndex, type FlowIndexDescriptor } from '../../src/shared/flow-index.ts';
 import { FlowTable, type FlowTableDescriptor, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 import { Mesh, type MeshDescriptor } from '../../src/shared/mesh.ts';
@@ -41,7 +41,12 @@ export interface IndexTask {
   /** [rounds done, pause wanted, paused, stop] */
   control: SharedArrayBuffer;
 }
-export type Task = RingTask | PingTask | TableTask | IndexTask;
+export interface CrossingTask {
+  task: 'tellers' | 'sleepers';
+  rounds: number;
+  memory: SharedArrayBuffer;
+}
+export type Task = CrossingTask | RingTask | PingTask | TableTask | IndexTask;
 
 export const ROUNDS_DONE = 0;
 export const PAUSE = 1;
@@ -158,6 +163,36 @@ async function pongAsync({ mesh: descriptor, rounds }: PingTask): Promise<void> 
     else must(await mesh.bell.waitAsync(LOST_MS), 'a wake-up was lost');
   }
   clearInterval(alive);
+}
+
+/**
+ * One publishes and rings while the other prepares to sleep and looks, both at once, a great many times. Afterwards
+ * at least one of the two has seen the other.
+ */
+function crossing({ task, rounds, memory }: CrossingTask): void {
+  const words = new Int32Array(memory);
+  const [MESSAGE, BELL, TELLER, SLEEPER, SAW] = [0, 16, 32, 48, 64];
+  const bell = new Doorbell(words, BELL, () => {});
+  const [own, other] = task === 'tellers' ? [TELLER, SLEEPER] : [SLEEPER, TELLER];
+  const meet = (at: number) => {
+    Atomics.store(words, own, at);
+    while (Atomics.load(words, other) < at);
+  };
+  for (let n = 1; n <= rounds; n++) {
+    meet(3 * n);
+    if (task === 'tellers') {
+      Atomics.store(words, MESSAGE, n);
+      const rang = bell.ring();
+      meet(3 * n + 1);
+      must(rang || words[SAW] === n, `neither saw the other in round ${n}`);
+    } else {
+      bell.prepareSleep();
+      words[SAW] = Atomics.load(words, MESSAGE);
+      meet(3 * n + 1);
+      bell.awake();
+    }
+    meet(3 * n + 2);
+  }
 }
 
 /** Claims, publishes, confirms, closes, releases and reclaims, and keeps books that the other thread checks against. */
@@ -311,6 +346,7 @@ if (parentPort && workerData?.task) {
   else if (task.task === 'pongAsync') await pongAsync(task);
   else if (task.task === 'claims') claims(task);
   else if (task.task === 'addresses') addresses(task);
-  else pingPong(task);
+  else if (task.task === 'tellers' || task.task === 'sleepers') crossing(task);
+  else pingPong(task as PingTask);
   parentPort.postMessage(faults);
 }
