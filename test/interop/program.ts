@@ -1,0 +1,66 @@
+/**
+ * Another SIP program as a child process of a test: found on the PATH, started in a folder of its
+ * own, its output kept for the failure message, ended by its process id and its folder removed.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+
+/** Its full name, undefined if it is not installed. */
+export function find(program: string): string | undefined {
+  for (const folder of [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin']) {
+    try {
+      accessSync(join(folder, program), constants.X_OK);
+      return join(folder, program);
+    } catch {}
+  }
+  return undefined;
+}
+
+export const folderFor = (name: string): Promise<string> => mkdtemp(join(tmpdir(), `holdfast-${name}-`));
+
+export class Program {
+  readonly name: string;
+  readonly folder: string;
+  output = '';
+  readonly ended: Promise<number | null>;
+  private readonly child: ChildProcess;
+
+  constructor(name: string, folder: string, args: string[]) {
+    const file = find(name);
+    if (!file) throw new Error(`${name} is not installed`);
+    this.name = name;
+    this.folder = folder;
+    this.child = spawn(file, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.child.stdout, this.child.stderr])
+      stream?.on('data', (chunk: Buffer) => {
+        this.output = (this.output + chunk.toString('latin1')).slice(-100_000);
+      });
+    this.ended = new Promise((resolve) => this.child.once('close', (code) => resolve(code)));
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      this.child.kill('SIGTERM');
+      const late = setTimeout(() => this.child.kill('SIGKILL'), 3_000);
+      await this.ended;
+      clearTimeout(late);
+    }
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Tries again every 50 ms until it does not fail; the last failure is thrown. */
+export async function eventually<T>(attempt: () => Promise<T>, timeoutMs = 10_000): Promise<T> {
+  const until = Date.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (Date.now() > until) throw error;
+      await new Promise((r) => setTimeout(r, 50));
+    }
+  }
+}
