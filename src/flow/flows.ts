@@ -285,11 +285,6 @@ export class Flows {
     return into;
   }
 
-  /** The name of a flow in the location store: slot, generation and incarnation. */
-  keyOf(slot: number, generation: number): string {
-    return `${slot}.${generation}.${this.incarnation}`;
-  }
-
   /**
    * A 2xx to a REGISTER went down the flow: `expires` is the largest expiry in it (0: none left), seconds;
    * `flowTimer` what the client was told, 0 for nothing. True if this is what confirmed the flow.

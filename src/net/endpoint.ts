@@ -133,7 +133,7 @@ function parseV6(text: string): [number, number, number, number] | undefined {
   if (dot >= 0) {
     const at = body.lastIndexOf(':');
     const v4 = Endpoint.parse(body.slice(at + 1), 0);
-    if (!v4 || v4.family !== 4) return undefined;
+    if (v4?.family !== 4) return undefined;
     tail.push((v4.a3 >>> 16) & 0xffff, v4.a3 & 0xffff);
     body = body.slice(0, at + 1);
     if (body.endsWith(':') && !body.endsWith('::')) body = body.slice(0, -1);

@@ -153,6 +153,7 @@ export class RawStreams {
     const error = socketError(stream.fd);
     if (error !== 0) {
       handler.connected(stream.slot, Math.abs(error));
+      if (stream.out >= 0) handler.unsent?.(stream.slot, stream.outStart, stream.outEnd);
       this.#end(stream, Cause.CONNECT_FAILED);
       return false;
     }

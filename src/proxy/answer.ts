@@ -44,7 +44,7 @@ export class Answers {
     this.#forceRport = forceRport;
   }
 
-  /** Answers the request in hand. `headers` are whole lines without CRLF. */
+  /** Answers the request in hand. `headers` are whole lines without CRLF, one char an octet. */
   send(status: number, reason: string, headers?: readonly string[]): void {
     const { message: m, via, source, patch, out } = this.#exchange;
     if (m.method === ACK || m.first[VIA] < 0) return;
@@ -55,7 +55,7 @@ export class Answers {
     composeHead(out, m, status, bytesOf(reason), patch, status > 100 ? TO_TAG : undefined);
     if (headers) {
       for (const header of headers) {
-        out.utf8(header);
+        out.text(header);
         out.crlf();
       }
     }

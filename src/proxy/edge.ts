@@ -7,7 +7,7 @@
  */
 import type { FlowTable } from '../shared/flow-table.ts';
 import { AddressView, UriView } from '../wire/address.ts';
-import { ascii } from '../wire/chars.ts';
+import { ascii, latin1 } from '../wire/chars.ts';
 import { isHost } from '../wire/compose.ts';
 import type { Message } from '../wire/lexer.ts';
 import { CONTACT, VIA } from '../wire/names.ts';
@@ -18,8 +18,6 @@ import type { Own } from './own.ts';
 
 const PATH = ascii('Path: <sip:');
 const RECORD_ROUTE = ascii('Record-Route: <sip:');
-const SIP_URI = ascii('<sip:');
-const SIPS_URI = ascii('<sips:');
 const RECORD_ROUTE_SIPS = ascii('Record-Route: <sips:');
 const OB_END = ascii(';ob>');
 const END = ascii('>');
@@ -56,10 +54,17 @@ export function writePath(
 }
 
 /** The same as a value, for a binding in our own store. */
-export function pathValue(own: Own, table: FlowTable, slot: number, listener: number): string {
+export function pathValue(
+  own: Own,
+  table: FlowTable,
+  slot: number,
+  listener: number,
+  first: boolean,
+): string {
   const at = table.tokenOffset(slot);
-  const text = Buffer.from(table.tokens.subarray(at, at + table.tokenLength(slot))).toString('latin1');
-  return `<sip:${text}${Buffer.from(own.listeners[listener].route).toString('latin1')};ob>`;
+  const text = latin1(table.tokens, at, at + table.tokenLength(slot));
+  const { route } = own.listeners[listener];
+  return `<sip:${text}${latin1(route, 0, route.length)}${first ? ';ob' : ''}>`;
 }
 
 /**
@@ -82,21 +87,6 @@ export function writeRecordRoute(
     w.bytes(END);
     w.crlf();
   }
-}
-
-/** A route value with a flow's token, without header name: `<sip:TOKEN@...;lr>`. */
-export function writeRouteValue(
-  w: Writer,
-  own: Own,
-  table: FlowTable,
-  slot: number,
-  listener: number,
-  sips: boolean,
-): void {
-  w.bytes(sips ? SIPS_URI : SIP_URI);
-  token(w, table, slot);
-  w.bytes(own.listeners[listener].route);
-  w.bytes(END);
 }
 
 /**

@@ -35,10 +35,17 @@ export class Source {
   }
 }
 
+/** What became of a message that was given to a flow. */
+export const SENT = 0;
+/** the flow has ended */
+export const ENDED = 1;
+/** its shard's ring is full */
+export const BUSY = 2;
+
 /** How a composed message leaves. Ranges lie in the arena's out region. */
 export interface Outlet {
-  /** To a live flow, on whichever shard it is. False: it ended, or its shard does not take more. */
-  toFlow(slot: number, generation: number, start: number, end: number): boolean;
+  /** To a live flow, on whichever shard it is: SENT, ENDED or BUSY. */
+  toFlow(slot: number, generation: number, start: number, end: number): number;
   toDatagram(listener: number, to: Endpoint, local: Endpoint | undefined, start: number, end: number): void;
   /** Over a connection to this address that we keep or open. False: it cannot be opened now. */
   toConnection(to: Endpoint, start: number, end: number): boolean;

@@ -38,6 +38,7 @@ export class Own {
   readonly listeners: ListenerText[];
   readonly #addresses: Address[] = [];
   readonly #domains: Uint8Array[];
+  readonly #domainNames: Set<string>;
 
   constructor(listen: readonly Advertised[], domains: readonly string[]) {
     this.listeners = listen.map((l) => {
@@ -56,6 +57,7 @@ export class Own {
       this.#add(l.host.includes(':') ? `[${l.host}]` : l.host, l.port);
       this.#add(l.advertisedHost, l.advertisedPort);
     }
+    this.#domainNames = new Set(domains.map((domain) => domain.toLowerCase()));
     this.#domains = domains.map((domain) => ascii(domain.toLowerCase()));
   }
 
@@ -81,6 +83,11 @@ export class Own {
       if ((port === 0 || address.port === port) && equalsNoCase(buf, start, end, address.host)) return true;
     }
     return false;
+  }
+
+  /** Is this host, as text, one of the served domains? */
+  servesHost(host: string): boolean {
+    return this.#domainNames.has(host.toLowerCase());
   }
 
   /**

@@ -119,7 +119,7 @@ class StoreThread {
 async function runStoreThread(
   data: StoreThreadData,
   ready: (message: StoreReady) => void,
-  wake?: (participant: number) => void,
+  wake?: (participant: number) => boolean,
 ): Promise<void> {
   const backend = data.store.kind === 'memory' ? new MemoryBackend() : new LmdbBackend(data.store);
   const service = new StoreService(backend);
@@ -132,12 +132,14 @@ async function runStoreThread(
   await backend.close();
 }
 
-async function wakerOf(data: StoreThreadData): Promise<((participant: number) => void) | undefined> {
+async function wakerOf(data: StoreThreadData): Promise<((participant: number) => boolean) | undefined> {
   if (!data.wakeFds) return undefined;
   const { EventCounter } = await import('../native/eventfd.ts'); // only where node:ffi is known to work
   const counters = data.wakeFds.map((fd) => new EventCounter(fd));
   return (participant) => {
-    counters[participant]?.signal();
+    if (!counters[participant]) return false;
+    counters[participant].signal();
+    return true;
   };
 }
 

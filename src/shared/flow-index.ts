@@ -24,6 +24,8 @@ const SLOT_MASK = 0xffffff;
 const TENTATIVE = 1 << 24;
 const FINGERPRINT_SHIFT = 25;
 const MAX_TRIES = 64;
+/** Third word of an IPv4 address as `Endpoint` holds it. */
+const V4_MAPPED = 0xffff;
 
 export interface FlowIndexDescriptor {
   readonly buffer: SharedArrayBuffer;
@@ -253,17 +255,23 @@ export class FlowIndex {
     return HEADER_WORDS + ((hash + hop) & this.#mask) * BUCKET_WORDS;
   }
 
-  /** HalfSipHash-1-3 over the nine words of the key. The bucket is in its low bits, the fingerprint in its high ones. */
+  /**
+   * HalfSipHash-1-3 over the nine words of the key, or over the three of them that differ between IPv4 flows. The bucket
+   * is in its low bits, the fingerprint in its high ones.
+   */
   #hashKey(): number {
     const key = this.#key;
+    const v4 = key[3] === V4_MAPPED && key[7] === V4_MAPPED && (key[1] | key[2] | key[5] | key[6]) === 0;
+    const step = v4 ? 4 : 1;
+    const end = KEY_WORDS - 1 + step;
     let v0 = this.#seed0;
     let v1 = this.#seed1;
     let v2 = this.#seed0 ^ 0x6c796765;
     let v3 = this.#seed1 ^ 0x74656462;
-    for (let i = 0; i < KEY_WORDS + 4; i++) {
-      // nine words, the length word, three rounds to finish
-      const word = i < KEY_WORDS ? key[i] : i === KEY_WORDS ? (KEY_WORDS * 4) << 24 : 0;
-      if (i === KEY_WORDS + 1) v2 ^= 0xff;
+    // the words of the key, their length, three rounds to finish
+    for (let i = 0; i <= end + 3 * step; i += step) {
+      const word = i < end ? key[i] : i === end ? (v4 ? 3 << 26 : KEY_WORDS << 26) : 0;
+      if (i === end + step) v2 ^= 0xff;
       v3 ^= word;
       v0 = (v0 + v1) | 0;
       v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;

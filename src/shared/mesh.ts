@@ -41,8 +41,11 @@ export class Mesh {
     return { buffer: new SharedArrayBuffer(bytes), participants, ringBytes };
   }
 
-  /** `wake` gets a participant out of its blocking call; without it, its bell is notified. */
-  constructor(descriptor: MeshDescriptor, self: number, wake?: (participant: number) => void) {
+  /**
+   * `wake` gets a participant out of its blocking call. Without it, or where it says false (that participant has no
+   * other way), the word of its bell is notified.
+   */
+  constructor(descriptor: MeshDescriptor, self: number, wake?: (participant: number) => boolean) {
     const { buffer, participants, ringBytes } = descriptor;
     this.self = self;
     this.participants = participants;
@@ -54,7 +57,10 @@ export class Mesh {
         ringBytes,
       );
     for (let other = 0; other < participants; other++) {
-      this.#bells.push(new Doorbell(bells, other * BELL_WORDS, wake && (() => wake(other))));
+      const bell: Doorbell = new Doorbell(bells, other * BELL_WORDS, () => {
+        if (!wake?.(other)) bell.notify();
+      });
+      this.#bells.push(bell);
       this.#outbound.push(other === self ? undefined : ring(self, other));
       this.#inbound.push(other === self ? undefined : ring(other, self));
     }
@@ -74,6 +80,11 @@ export class Mesh {
     if (ring === undefined || !ring.write(type, this.words, wordCount, bytes, start, length)) return false;
     this.#bells[to].ring();
     return true;
+  }
+
+  /** Wakes a participant that has no message, because something else that it looks at has changed. */
+  nudge(to: number): void {
+    this.#bells[to].ring();
   }
 
   /** Handles up to `budget` messages, one of each ring in turn, and returns how many. */

@@ -90,7 +90,7 @@ export class Patch {
       const at = this.#at[i];
       out.range(this.#mem, p, at);
       out.range(this.#mem, this.#textStart[i], this.#textEnd[i]);
-      p = at + this.#cut[i];
+      p = Math.max(p, at + this.#cut[i]); // an insertion at the start of a cut must not bring the cut back
     }
     out.range(this.#mem, p, end);
     return !(out.overflow || this.#overflow || this.text.overflow);

@@ -1,0 +1,83 @@
+#!/usr/bin/env node
+/**
+ * The process entry: configuration from the environment, start, the lines that a person wants to see,
+ * and a clean stop on SIGTERM and SIGINT. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
+ */
+import process from 'node:process';
+import { type Config, isRegistrar } from './config/config.ts';
+import { ConfigError, load } from './config/load.ts';
+import { type Running, start } from './main/start.ts';
+
+async function run(): Promise<void> {
+  let running: Running;
+  try {
+    const { config, warnings } = load(process.env);
+    for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
+    running = await start(config);
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      process.stderr.write(`${error.message}\n`);
+      process.exit(2);
+    }
+    process.stderr.write(`cannot start: ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+  process.stdout.write(banner(running));
+
+  let stopping = false;
+  const stop = (signal: string): void => {
+    if (stopping) process.exit(1); // asked twice
+    stopping = true;
+    process.stdout.write(`${signal}: stopping\n`);
+    running.stop().then(
+      () => process.exit(0),
+      (error: Error) => {
+        process.stderr.write(`stop failed: ${error.message}\n`);
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', () => stop('SIGTERM'));
+  process.on('SIGINT', () => stop('SIGINT'));
+}
+
+function banner({ config, backend, backendReason, startedIn }: Running): string {
+  const listeners = config.listen.map(
+    (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}`,
+  );
+  const lines = [
+    `Holdfast is up (${Math.round(startedIn)} ms)`,
+    `  listeners  ${listeners.join('  ')}`,
+    `  shards     ${config.workers}`,
+    `  backend    ${backend} (${backendReason})`,
+    `  role       ${roles(config)}`,
+  ];
+  if (isRegistrar(config)) {
+    lines.push(
+      `  store      ${config.store.kind === 'lmdb' ? `lmdb in ${config.store.dir}` : 'memory (nothing survives a restart)'}`,
+    );
+    lines.push(...invitation(config));
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function roles(config: Config): string {
+  const parts = config.upstream ? [`edge of ${config.upstream.uri}`] : ['edge'];
+  if (isRegistrar(config)) parts.push(`registrar and authoritative proxy of ${config.domains.join(', ')}`);
+  return parts.join(', ');
+}
+
+/** How to register a softphone, with the address of this very start. */
+function invitation(config: Config): string[] {
+  const [first] = config.listen;
+  const domain = config.domains.find((d) => d === first.host) ?? config.domains[0];
+  const proxy = `${first.advertisedHost}:${first.advertisedPort}`;
+  return [
+    '',
+    `Register a softphone: user alice, domain ${domain}, outbound proxy ${proxy} (no password); another as bob.`,
+    `With baresip, in its accounts file: <sip:alice@${domain}>;outbound="sip:${proxy};lr";sipnat=outbound;regint=600;auth_pass=none   then call sip:bob@${domain}`,
+    '',
+  ];
+}
+
+await run();

@@ -1,0 +1,11 @@
+/** Which of the two I/O backends runs, and the reason in words, for the start-up line. */
+import { ConfigError } from '../config/load.ts';
+import { selfTest } from '../native/available.ts';
+
+export function chooseBackend(io: 'auto' | 'ffi' | 'core'): { backend: 'ffi' | 'core'; reason: string } {
+  if (io === 'core') return { backend: 'core', reason: 'HOLDFAST_IO=core' };
+  const test = selfTest();
+  if (test.ok) return { backend: 'ffi', reason: 'self-test passed' };
+  if (io === 'ffi') throw new ConfigError(`HOLDFAST_IO=ffi: allowed is core here, since ${test.reason}`);
+  return { backend: 'core', reason: test.reason };
+}

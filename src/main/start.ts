@@ -1,0 +1,199 @@
+/**
+ * Starts a node: keys and incarnation first (on disk before a listener opens), then shared memory,
+ * listeners, the store thread, the shards, and last the acceptor. `stop` goes the other way.
+ *
+ * Main owns the descriptors that outlive a shard: listening sockets, UDP sockets, epoll sets, eventfds.
+ * It reads nothing of any flow.
+ */
+import { randomInt } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { type Config, isRegistrar } from '../config/config.ts';
+import { ConfigError } from '../config/load.ts';
+import { takeIncarnation } from '../flow/incarnation.ts';
+import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import { type Logger, openLog } from '../observe/log.ts';
+import { STORE_STOP } from '../registrar/message.ts';
+import type { StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
+import type { ShardBoot } from '../shard/boot.ts';
+import { Clock } from '../shared/clock.ts';
+import { Counters } from '../shared/counters.ts';
+import { FlowIndex } from '../shared/flow-index.ts';
+import { FlowTable } from '../shared/flow-table.ts';
+import { Mesh } from '../shared/mesh.ts';
+import { chooseBackend } from './backend.ts';
+import type { Descriptors } from './descriptors.ts';
+import { Supervisor } from './supervisor.ts';
+
+export interface StartOptions {
+  /** Float64Array(1) of milliseconds that replaces the monotonic clock; after a change call `poke` */
+  clock?: SharedArrayBuffer;
+}
+
+export interface Running {
+  config: Config;
+  /** which I/O runs, and why */
+  backend: 'ffi' | 'core';
+  backendReason: string;
+  /** milliseconds from the call of `start` */
+  startedIn: number;
+  /** the shared views, for whoever watches */
+  table: FlowTable;
+  counters: Counters;
+  stop(): Promise<void>;
+  /** Wakes all threads: the clock was moved by hand. */
+  poke(): void;
+  /** Lets a shard fail, as an uncaught exception in it would: for tests of the supervisor. */
+  failShard(index: number): void;
+}
+
+const STORE_READY_MS = 10_000;
+
+export async function start(config: Config, options: StartOptions = {}): Promise<Running> {
+  const began = performance.now();
+  const log = openLog(config.logLevel, 'main');
+  const { backend, reason } = chooseBackend(config.io);
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  const keyring = keys(config);
+  const clock = Clock.start(options.clock);
+  const { value: incarnation, wasCorrupt } = takeIncarnation(config.dataDir, Date.now());
+  if (wasCorrupt) log.warn({ event: 'incarnation-file-corrupt', incarnation });
+
+  const registrar = isRegistrar(config);
+  const shards = config.workers;
+  const store = registrar ? shards + 1 : 0;
+  const participants = shards + (registrar ? 2 : 1);
+  const mesh = Mesh.allocate(participants, shards <= 8 ? 1 << 20 : 1 << 18);
+  const tableDescriptor = FlowTable.allocate(config.maxFlows);
+  const indexDescriptor = FlowIndex.allocate(config.maxFlows, randomWord(), randomWord());
+  const countersDescriptor = Counters.allocate(participants);
+  const table = new FlowTable(tableDescriptor);
+  const counters = new Counters(countersDescriptor, 0);
+
+  const upstreamHost = await resolveUpstream(config);
+  let descriptors: Descriptors | undefined;
+  if (backend === 'ffi') {
+    const { Descriptors } = await import('./descriptors.ts');
+    descriptors = Descriptors.open(config.listen, shards, participants, store);
+  }
+  const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts'> = {
+    config,
+    backend,
+    clock,
+    mesh,
+    table: tableDescriptor,
+    index: indexDescriptor,
+    counters: countersDescriptor,
+    keyring: keyring.toPlain(),
+    incarnation,
+    upstreamHost,
+    store,
+    eventfds: descriptors?.eventfds ?? [],
+  };
+  const mail = new Mesh(mesh, 0, descriptors?.wake);
+  const storeThread = registrar ? await startStore(config, incarnation, boot, log) : undefined;
+
+  const supervisor = new Supervisor({ boot, shards, descriptors, mail, table, counters, log });
+  try {
+    await supervisor.start();
+    await descriptors?.accept({ mail, table, counters, log, clock: new Clock(clock) });
+  } catch (error) {
+    await supervisor.stop().catch(() => {});
+    descriptors?.close();
+    throw error;
+  }
+
+  const everyone = Array.from({ length: participants }, (_, i) => i).slice(1);
+  return {
+    config,
+    backend,
+    backendReason: reason,
+    startedIn: performance.now() - began,
+    table,
+    counters,
+    async stop() {
+      descriptors?.stopAccepting();
+      await supervisor.stop();
+      if (storeThread) await stopStore(storeThread, mail, store);
+      descriptors?.close();
+    },
+    poke() {
+      for (const participant of everyone) if (participant !== store) supervisor.wake(participant);
+    },
+    failShard(index: number) {
+      supervisor.fail(index);
+    },
+  };
+}
+
+const randomWord = () => randomInt(0, 2 ** 32) | 0;
+
+function keys(config: Config): Keyring {
+  const ring = config.keys === undefined ? loadKeyring(config.dataDir) : parseKeys(config.keys);
+  if (ring instanceof KeyFault) throw new ConfigError(ring.message);
+  return ring;
+}
+
+/** The upstream's numeric address: a name is resolved once, by the system's resolver. */
+async function resolveUpstream({ upstream, listen, coreListener }: Config): Promise<string | undefined> {
+  if (!upstream) return undefined;
+  const numeric = Endpoint.parse(upstream.host, 0);
+  if (numeric) return numeric.host;
+  const family = listen[coreListener].host.includes(':') ? 6 : 4;
+  try {
+    return (await lookup(upstream.host, { family })).address;
+  } catch (error) {
+    throw new ConfigError(
+      `HOLDFAST_UPSTREAM=${upstream.uri}: allowed is a host that can be resolved (${(error as NodeJS.ErrnoException).code})`,
+    );
+  }
+}
+
+async function startStore(
+  config: Config,
+  incarnation: number,
+  boot: Pick<ShardBoot, 'mesh' | 'store' | 'eventfds'>,
+  log: Logger,
+): Promise<Worker> {
+  const data: StoreThreadData = {
+    role: 'store',
+    mesh: boot.mesh,
+    participant: boot.store,
+    store:
+      config.store.kind === 'memory'
+        ? { kind: 'memory' }
+        : { kind: 'lmdb', dir: config.store.dir, durability: config.storeSync },
+    incarnation,
+    ...(boot.eventfds.length > 0 && { wakeFds: boot.eventfds }),
+  };
+  const worker = new Worker(join(import.meta.dirname, '../registrar/store-thread.ts'), { workerData: data });
+  const ready = await new Promise<StoreReady>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('the location store did not open')), STORE_READY_MS);
+    worker.once('message', (message: StoreReady) => {
+      clearTimeout(timer);
+      resolve(message);
+    });
+    worker.once('error', reject);
+  });
+  log.info({
+    event: 'store-open',
+    bindings: ready.bindings,
+    retired: ready.retired,
+    setAside: ready.setAside,
+  });
+  worker.on('error', (error: Error) => {
+    // Registrations cannot be answered any more; a start anew finds all that was acknowledged.
+    log.fatal({ event: 'store-lost', error: error.message });
+    process.exit(1);
+  });
+  return worker;
+}
+
+async function stopStore(worker: Worker, mail: Mesh, participant: number): Promise<void> {
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+  mail.send(participant, STORE_STOP, 0);
+  await ended;
+}

@@ -1,0 +1,413 @@
+/**
+ * TCP streams of one shard on the core backend: Node sockets that read by `onread` into the region of
+ * the arena that all of them share, with the guarantees of rawstreams.ts. Bytes go out in the order in
+ * which they were queued, a turn's output of a stream by one write; a reader that is too slow is closed
+ * with WRITE_QUEUE; `closed` is told once and never from inside a call of the handler's own.
+ *
+ * A Node socket has at most one write in flight, of at most WRITE bytes; what comes behind it waits in
+ * a slab block, so that the memory that a slow peer holds is bounded here and not by Node's queue.
+ * libuv closes the descriptor: the record says NODE_OWNED_FD and has none. Node cannot set
+ * TCP_USER_TIMEOUT: a write that has not ended in that time ends the stream instead.
+ */
+import net from 'node:net';
+import { Cause } from '../shared/cause.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { NODE_OWNED_FD, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
+import type { FlowTable } from '../shared/flow-table.ts';
+import { type Arena, STREAM_READ } from './arena.ts';
+import { Endpoint } from './endpoint.ts';
+import type { Hosts } from './hosts.ts';
+import { Kept } from './kept.ts';
+import type { NetHandler } from './net.ts';
+import { type Chain, Segments } from './segments.ts';
+
+const CONNECTING = 0;
+const OPEN = 1;
+/** what is queued still goes out, what comes in is thrown away */
+const DRAINING = 2;
+/** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
+const LINGERING = 3;
+const CLOSED = 4;
+
+const WRITE = 64 * 1024;
+const LINGER_MS = 1_000;
+const USER_TIMEOUT_MS = 30_000;
+/** The lexer sets a sentinel behind a message. */
+const SENTINEL = 1;
+
+class CoreStream implements Chain {
+  readonly slot: number;
+  readonly generation: number;
+  readonly socket: net.Socket;
+  readonly in: Kept;
+  readonly out: Kept;
+  /** the callback of every write */
+  readonly written: () => void;
+  state = OPEN;
+  cause: number = Cause.NONE;
+  /** segments of this turn's output */
+  first = -1;
+  last = -1;
+  /** bytes that the socket has and the kernel has not taken entirely, and since when */
+  inFlight = 0;
+  since = 0;
+  lingerUntil = 0;
+  peerEnded = false;
+
+  constructor(slot: number, generation: number, socket: net.Socket, arena: Arena, written: () => void) {
+    this.slot = slot;
+    this.generation = generation;
+    this.socket = socket;
+    this.in = new Kept(arena.slabs, SENTINEL);
+    this.out = new Kept(arena.slabs, 0);
+    this.written = written;
+  }
+
+  get waiting(): number {
+    return this.inFlight + this.out.length;
+  }
+}
+
+export interface CoreStreamsOptions {
+  arena: Arena;
+  flows: FlowTable;
+  counters: Counters;
+  hosts: Hosts;
+  now: () => number;
+  /** something happened that wants a turn */
+  woken: () => void;
+}
+
+export class CoreStreams {
+  handler!: NetHandler;
+  readonly #arena: Arena;
+  readonly #flows: FlowTable;
+  readonly #counters: Counters;
+  readonly #hosts: Hosts;
+  readonly #now: () => number;
+  readonly #woken: () => void;
+  /** what all sockets read into; a read is handed up before the next one can happen */
+  readonly #region: Uint8Array;
+  readonly #streams = new Map<number, CoreStream>();
+  readonly #segments = new Segments();
+  readonly #dirty: CoreStream[] = [];
+  readonly #closed: CoreStream[] = [];
+  readonly #lingering: CoreStream[] = [];
+  readonly #undrained = new Set<CoreStream>();
+  readonly #address = new Endpoint();
+  /** where `#gather` stands in a chain */
+  #segment = -1;
+  #from = 0;
+
+  constructor(options: CoreStreamsOptions) {
+    this.#arena = options.arena;
+    this.#flows = options.flows;
+    this.#counters = options.counters;
+    this.#hosts = options.hosts;
+    this.#now = options.now;
+    this.#woken = options.woken;
+    this.#region = options.arena.mem.subarray(options.arena.stream, options.arena.stream + STREAM_READ);
+  }
+
+  isOpen(slot: number): boolean {
+    const stream = this.#streams.get(slot);
+    return stream !== undefined && stream.state <= OPEN && this.#flows.generation(slot) === stream.generation;
+  }
+
+  /** Serves the connection of an accepted handle under the claimed record. */
+  accepted(slot: number, handle: unknown): void {
+    const stream = this.#make(slot, handle);
+    this.#setLocal(stream);
+    this.handler.opened(slot);
+    this.#woken();
+  }
+
+  /** 0: how it ends comes by `connected`. */
+  dial(slot: number, to: Endpoint): number {
+    const stream = this.#make(slot, undefined);
+    stream.state = CONNECTING;
+    stream.socket.setNoDelay(true);
+    stream.socket.connect({ host: this.#hosts.text(to), port: to.port });
+    stream.socket.once('connect', () => this.#connected(stream));
+    return 0;
+  }
+
+  #make(slot: number, handle: unknown): CoreStream {
+    const options: net.SocketConstructorOpts = {
+      allowHalfOpen: true,
+      onread: {
+        buffer: this.#region,
+        callback: (n: number): boolean => {
+          this.#read(stream, n);
+          return true;
+        },
+      },
+    };
+    if (handle) options.handle = handle as net.BoundSocket;
+    const socket = new net.Socket(options);
+    const stream: CoreStream = new CoreStream(
+      slot,
+      this.#flows.generation(slot),
+      socket,
+      this.#arena,
+      (): void => this.#written(stream),
+    );
+    socket.on('end', () => this.#ended(stream));
+    socket.on('error', (error: NodeJS.ErrnoException) => this.#failed(stream, error));
+    socket.on('close', () => {
+      if (stream.state !== CLOSED) this.#end(stream, stream.cause || Cause.PEER_CLOSED);
+    });
+    this.#flows.setFd(slot, -1);
+    this.#flows.raise(slot, NODE_OWNED_FD);
+    this.#streams.set(slot, stream);
+    return stream;
+  }
+
+  #setLocal(stream: CoreStream): void {
+    const { localAddress, localPort } = stream.socket;
+    const at = this.#address;
+    if (localAddress && localPort && this.#hosts.parse(localAddress, localPort, at))
+      this.#flows.setLocal(stream.slot, at.a0, at.a1, at.a2, at.a3, at.port);
+  }
+
+  #connected(stream: CoreStream): void {
+    if (stream.state !== CONNECTING) return;
+    stream.state = OPEN;
+    this.#setLocal(stream);
+    this.handler.connected(stream.slot, 0);
+    if (stream.state < LINGERING && stream.out.length > 0) this.#drain(stream);
+    this.#woken();
+  }
+
+  #read(stream: CoreStream, n: number): void {
+    if (stream.state !== OPEN) return;
+    const { in: kept, slot } = stream;
+    const start = this.#arena.stream;
+    this.#woken();
+    if (kept.length === 0) {
+      const used = this.handler.bytes(slot, start, start + n);
+      if (stream.state !== OPEN || used >= n) return;
+      if (!kept.append(start + used, start + n)) this.#end(stream, Cause.TOO_LARGE);
+      else this.#flows.raise(slot, PARTIAL_IN);
+      return;
+    }
+    if (!kept.append(start, start + n)) {
+      this.#end(stream, Cause.TOO_LARGE);
+      return;
+    }
+    const used = this.handler.bytes(slot, kept.start, kept.end);
+    if (stream.state !== OPEN) return;
+    kept.consume(used);
+    if (kept.length === 0) this.#flows.lower(slot, PARTIAL_IN);
+  }
+
+  #ended(stream: CoreStream): void {
+    stream.peerEnded = true;
+    if (stream.state === OPEN) this.close(stream.slot, Cause.PEER_CLOSED, true);
+    else if (stream.state === LINGERING) this.#end(stream, stream.cause);
+  }
+
+  #failed(stream: CoreStream, error: NodeJS.ErrnoException): void {
+    if (stream.state === CONNECTING) {
+      this.handler.connected(stream.slot, Math.abs(error.errno ?? 0) || 1);
+      this.#end(stream, Cause.CONNECT_FAILED);
+    } else this.#end(stream, stream.state === OPEN ? causeOf(error) : stream.cause);
+  }
+
+  /** Queues `[start, end)` of the out region. False: closed, or closing now because the queue is full. */
+  send(slot: number, start: number, end: number): boolean {
+    const stream = this.#streams.get(slot);
+    if (!stream || stream.state > OPEN) return false;
+    if (this.#segments.full) {
+      this.#arena.flush();
+      if (stream.state > OPEN) return false;
+    }
+    if (stream.first < 0) this.#mark(stream);
+    this.#segments.append(stream, start, end);
+    return true;
+  }
+
+  #mark(stream: CoreStream): void {
+    this.#dirty.push(stream);
+    this.#woken();
+  }
+
+  /** Writes every stream that has output. The out region may be used again afterwards. */
+  flush(): void {
+    const dirty = this.#dirty;
+    for (let i = 0; i < dirty.length; i++) {
+      const stream = dirty[i];
+      if (stream.state === CLOSED) continue;
+      if (stream.first >= 0) this.#write(stream);
+      stream.first = -1;
+      stream.last = -1;
+      if (stream.state === DRAINING && stream.waiting === 0) this.#finish(stream);
+    }
+    dirty.length = 0;
+    this.#segments.empty();
+  }
+
+  #write(stream: CoreStream): void {
+    const { start, end, next } = this.#segments;
+    let left = this.#segments.length(stream);
+    this.#segment = stream.first;
+    this.#from = start[stream.first];
+    // A connection in progress, or bytes that wait already: these stand behind them.
+    while (left > 0 && stream.waiting === 0 && stream.state !== CONNECTING) {
+      const chunk = Buffer.allocUnsafe(Math.min(left, WRITE));
+      this.#gather(chunk);
+      left -= chunk.length;
+      this.#give(stream, chunk);
+    }
+    while (left > 0) {
+      const to = end[this.#segment];
+      if (!stream.out.append(this.#from, to)) {
+        this.#counters.inc(Counter.writeQueueOverflow);
+        this.#end(stream, Cause.WRITE_QUEUE);
+        return;
+      }
+      left -= to - this.#from;
+      this.#segment = next[this.#segment];
+      if (this.#segment >= 0) this.#from = start[this.#segment];
+    }
+    if (stream.waiting === 0) return;
+    this.#undrained.add(stream);
+    this.#flows.raise(stream.slot, UNDRAINED_OUT);
+    this.handler.backlog(stream.slot, stream.waiting);
+  }
+
+  /** Fills the chunk from the chain and moves on in it. */
+  #gather(chunk: Uint8Array): void {
+    const { start, end, next } = this.#segments;
+    const { mem } = this.#arena;
+    for (let at = 0; at < chunk.length; ) {
+      const n = Math.min(end[this.#segment] - this.#from, chunk.length - at);
+      chunk.set(mem.subarray(this.#from, this.#from + n), at);
+      at += n;
+      this.#from += n;
+      if (this.#from < end[this.#segment]) return;
+      this.#segment = next[this.#segment];
+      if (this.#segment >= 0) this.#from = start[this.#segment];
+    }
+  }
+
+  /** The socket gives it to the kernel within the call if it can; else it is in flight until `written`. */
+  #give(stream: CoreStream, chunk: Buffer): void {
+    stream.socket.write(chunk, stream.written);
+    if (stream.socket.writableLength === 0) return;
+    stream.inFlight = chunk.length;
+    stream.since = this.#now();
+  }
+
+  #written(stream: CoreStream): void {
+    // Writes that ended within their call come here too, later.
+    if (stream.inFlight === 0 || stream.state === CLOSED || stream.socket.writableLength > 0) return;
+    stream.inFlight = 0;
+    this.#drain(stream);
+  }
+
+  #drain(stream: CoreStream): void {
+    const { out } = stream;
+    const { mem } = this.#arena;
+    while (out.length > 0 && stream.inFlight === 0) {
+      const n = Math.min(out.length, WRITE);
+      const chunk = Buffer.allocUnsafe(n);
+      chunk.set(mem.subarray(out.start, out.start + n));
+      out.consume(n);
+      this.#give(stream, chunk);
+    }
+    if (stream.waiting > 0) return;
+    this.#undrained.delete(stream);
+    this.#flows.lower(stream.slot, UNDRAINED_OUT);
+    this.handler.backlog(stream.slot, 0);
+    if (stream.state === DRAINING && stream.first < 0) this.#finish(stream);
+    this.#woken();
+  }
+
+  close(slot: number, cause: number, drain: boolean): void {
+    const stream = this.#streams.get(slot);
+    if (!stream || stream.state >= DRAINING) return;
+    if (!drain || stream.state === CONNECTING) {
+      this.#end(stream, cause);
+      return;
+    }
+    stream.cause = cause;
+    stream.state = DRAINING;
+    stream.in.release();
+    this.#flows.lower(slot, PARTIAL_IN);
+    if (stream.first < 0) this.#mark(stream);
+  }
+
+  /** Everything is written: FIN, and wait for the peer's. */
+  #finish(stream: CoreStream): void {
+    if (stream.peerEnded) {
+      this.#end(stream, stream.cause);
+      return;
+    }
+    stream.socket.end();
+    stream.state = LINGERING;
+    stream.lingerUntil = this.#now() + LINGER_MS;
+    this.#lingering.push(stream);
+    this.#woken();
+  }
+
+  #end(stream: CoreStream, cause: number): void {
+    if (stream.state === CLOSED) return;
+    stream.state = CLOSED;
+    stream.cause = cause;
+    stream.in.release();
+    stream.out.release();
+    stream.first = stream.last = -1;
+    this.#undrained.delete(stream);
+    this.#closed.push(stream);
+    this.#woken();
+  }
+
+  /** Ends what lingered or stood still too long, closes sockets, and tells the handler. When to come again, or Infinity. */
+  settle(now: number): number {
+    let next = Number.POSITIVE_INFINITY;
+    const lingering = this.#lingering;
+    let kept = 0;
+    for (const stream of lingering) {
+      if (stream.state !== LINGERING) continue;
+      if (stream.lingerUntil <= now) this.#end(stream, stream.cause);
+      else {
+        lingering[kept++] = stream;
+        next = Math.min(next, stream.lingerUntil);
+      }
+    }
+    lingering.length = kept;
+    for (const stream of this.#undrained) {
+      if (stream.inFlight === 0) continue;
+      if (stream.since + USER_TIMEOUT_MS <= now)
+        this.#end(stream, stream.state === OPEN ? Cause.TIMEOUT : stream.cause);
+      else next = Math.min(next, stream.since + USER_TIMEOUT_MS);
+    }
+    const closed = this.#closed;
+    // What the handler queues when it is told wants a turn.
+    if (closed.length > 0) next = now;
+    for (let i = 0; i < closed.length; i++) {
+      const stream = closed[i];
+      this.#streams.delete(stream.slot);
+      stream.socket.destroy();
+      this.handler.closed(stream.slot, stream.cause);
+    }
+    closed.length = 0;
+    return next;
+  }
+
+  /** Closes all at once, without telling: the end of the shard. */
+  closeAll(): void {
+    for (const stream of this.#streams.values()) {
+      stream.state = CLOSED;
+      stream.socket.destroy();
+    }
+    this.#streams.clear();
+  }
+}
+
+function causeOf(error: NodeJS.ErrnoException): number {
+  if (error.code === 'ETIMEDOUT') return Cause.TIMEOUT;
+  if (error.code === 'ECONNRESET' || error.code === 'EPIPE' || error.syscall === 'write') return Cause.RESET;
+  return Cause.IO;
+}

@@ -1,0 +1,476 @@
+/**
+ * A stateless proxy (RFC 3261 16.11) that is an RFC 5626 edge: the steps of 16.3 to 16.6 in their
+ * order, each a named method. It keeps nothing between messages: a response finds its way by the
+ * branch, a request down a flow by the token in its Route.
+ *
+ * Who may send where (DESIGN 5): a valid token in the top Route is its own authorisation, from any
+ * source. Anyone else reaches the upstream or a served domain only; a Route to another host is 403. So
+ * there is no open relay.
+ *
+ * `Home` is the registrar and location service of the served domains, where this process has one.
+ */
+import type { Flows } from '../flow/flows.ts';
+import { FORGED, GONE } from '../flow/flows.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { TEL, UriView } from '../wire/address.ts';
+import { ascii, latin1 } from '../wire/chars.ts';
+import { hasToTag, stampVia } from '../wire/compose.ts';
+import { BAD_VERSION, NO_END, NOT_SIP, OK, statusOf } from '../wire/lexer.ts';
+import {
+  ACK,
+  CANCEL,
+  formsDialog,
+  INVITE,
+  OPTIONS,
+  PATH,
+  PROXY_REQUIRE,
+  RECORD_ROUTE,
+  REGISTER,
+  ROUTE,
+  SUPPORTED,
+  VIA,
+} from '../wire/names.ts';
+import { eachTag, hasTag } from '../wire/tags.ts';
+import { UDP } from '../wire/via.ts';
+import type { Writer } from '../wire/writer.ts';
+import type { Answers } from './answer.ts';
+import { needsFlow, viaCount, writePath, writeRecordRoute } from './edge.ts';
+import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
+import type { Forwarder } from './forward.ts';
+import type { NextHop, Upstream } from './nexthop.ts';
+import type { Own } from './own.ts';
+import { Routes } from './routes.ts';
+
+const PATH_TAG = ascii('path');
+const SUPPORTED_PATH = ascii('Supported: path\r\n');
+const REQUIRE_PATH = ascii('Require: path\r\n');
+const ROUTE_NAME = ascii('Route: <');
+const RETRY_AFTER = ['Retry-After: 5'];
+const ALLOW = [
+  'Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, MESSAGE, SUBSCRIBE, NOTIFY, REFER, UPDATE, INFO, PRACK, PUBLISH',
+  'Supported: path, outbound',
+];
+
+export interface ProxyOptions {
+  path: 'always' | 'strict';
+  pathInner: boolean;
+  /** listener whose address stands in Path */
+  coreListener: number;
+}
+
+/** The served domains' side. Each call ends in an answer or a forward, now or later. */
+export interface Home {
+  /** `count`: Via values, up to 2 */
+  register(count: number): void;
+  /** a request to a served domain: `target` is its Request-URI, no Route is left */
+  request(target: UriView): void;
+}
+
+/** For the log: a call was forwarded. */
+export type CallSeen = () => void;
+
+export interface ProxyParts {
+  exchange: Exchange;
+  outlet: Outlet;
+  flows: Flows;
+  own: Own;
+  counters: Counters;
+  answers: Answers;
+  forwarder: Forwarder;
+  nextHop: NextHop;
+  upstream: Upstream | undefined;
+  options: ProxyOptions;
+}
+
+export class StatelessProxy {
+  readonly #x: Exchange;
+  readonly #outlet: Outlet;
+  readonly #flows: Flows;
+  readonly #own: Own;
+  readonly #counters: Counters;
+  readonly #answers: Answers;
+  readonly #forwarder: Forwarder;
+  readonly #nextHop: NextHop;
+  readonly #upstream: Upstream | undefined;
+  readonly #options: ProxyOptions;
+  readonly #routes = new Routes();
+  readonly #uri = new UriView();
+  readonly #target = new UriView();
+  home: Home | undefined;
+  callSeen: CallSeen = () => {};
+
+  /** the first Route value that is not ours; how many of the last are gone (strict router before us) */
+  #next = 0;
+  #last = 0;
+  /** a valid token stood in the top Route */
+  #authorised = false;
+  /** the flow that the request goes down, -1: it goes on to a next hop */
+  #slot = -1;
+  #generation = 0;
+  /** the Route URI that named it had `ob` */
+  #ob = false;
+
+  constructor(parts: ProxyParts) {
+    this.#x = parts.exchange;
+    this.#outlet = parts.outlet;
+    this.#flows = parts.flows;
+    this.#own = parts.own;
+    this.#counters = parts.counters;
+    this.#answers = parts.answers;
+    this.#forwarder = parts.forwarder;
+    this.#nextHop = parts.nextHop;
+    this.#upstream = parts.upstream;
+    this.#options = parts.options;
+  }
+
+  /** Handles the request in the exchange, as lexed with this verdict. */
+  request(verdict: number): void {
+    const { message: m, via, patch } = this.#x;
+    if (verdict === NOT_SIP || verdict === NO_END) {
+      this.#counters.inc(Counter.junk);
+      return;
+    }
+    const viaRow = m.first[VIA];
+    if (viaRow < 0 || !via.parse(m.buf, m.valueStart[viaRow], m.valueEnd[viaRow])) {
+      this.#counters.inc(Counter.malformed);
+      return;
+    }
+    if (verdict !== OK) {
+      this.#counters.inc(verdict === BAD_VERSION ? Counter.junk : Counter.malformed);
+      const { status, reason } = statusOf(verdict);
+      this.#answers.send(status, reason);
+      return;
+    }
+    patch.begin();
+    stampVia(patch, m, via, this.#x.source.remote);
+    if (this.#validate() && this.#preprocess()) {
+      if (this.#slot >= 0) this.#down();
+      else this.#onward();
+    }
+  }
+
+  /** Answers a request of which only the head could be framed, if its Via can be read. */
+  answerOnly(status: number, reason: string): void {
+    const { message: m, via } = this.#x;
+    const row = m.first[VIA];
+    if (m.isRequest && row >= 0 && via.parse(m.buf, m.valueStart[row], m.valueEnd[row]))
+      this.#answers.send(status, reason);
+  }
+
+  /** 16.3: syntax, scheme, Max-Forwards, Proxy-Require, in this order. */
+  #validate(): boolean {
+    const { message: m } = this.#x;
+    if (!this.#target.parse(m.buf, m.uriStart, m.uriEnd)) return this.refuse(400, 'Bad Request-URI');
+    if (!this.#target.isSip && this.#target.scheme !== TEL) return this.refuse(416, 'Unsupported URI Scheme');
+    if (m.maxForwards === 0) {
+      this.#counters.inc(Counter.maxForwardsReached);
+      if (m.method === OPTIONS) return this.refuse(200, 'OK', ALLOW);
+      return this.refuse(483, 'Too Many Hops');
+    }
+    // 3261 8.2.2.3: not in CANCEL, nor in the ACK to a non-2xx
+    if (m.has(PROXY_REQUIRE) && m.method !== CANCEL && m.method !== ACK) {
+      const unknown: string[] = [];
+      eachTag(m, PROXY_REQUIRE, (start, end) => unknown.push(latin1(m.buf, start, end)));
+      if (unknown.length > 0)
+        return this.refuse(420, 'Bad Extension', [`Unsupported: ${unknown.join(', ')}`]);
+    }
+    return true;
+  }
+
+  refuse(status: number, reason: string, headers?: readonly string[]): false {
+    this.#answers.send(status, reason, headers);
+    return false;
+  }
+
+  /** 16.4, and 5626 5.3: our own Route values, and the flow that one of them names. */
+  #preprocess(): boolean {
+    const { message: m, patch } = this.#x;
+    const { buf } = m;
+    const routes = this.#routes;
+    const target = this.#target;
+    this.#next = 0;
+    this.#slot = -1;
+    this.#authorised = false;
+    if (!routes.parse(m, ROUTE)) return this.refuse(400, 'Bad Route');
+    this.#last = routes.count;
+    // A strict router before us: the Request-URI is what we put in Record-Route, the real one is the last Route.
+    if (target.lr && target.userEnd > target.userStart && routes.count > 0 && this.#own.isSelf(buf, target)) {
+      this.#last--;
+      const from = routes.uriStart[this.#last];
+      const to = routes.uriEnd[this.#last];
+      patch.replace(m.uriStart, m.uriEnd).range(buf, from, to);
+      if (!this.#ownValue(target)) return false;
+      if (!target.parse(buf, from, to)) return this.refuse(400, 'Bad Route');
+    } else if (target.maddrStart >= 0) this.#ownMaddr();
+    const uri = this.#uri;
+    while (this.#slot < 0 && this.#next < this.#last) {
+      if (!uri.parse(buf, routes.uriStart[this.#next], routes.uriEnd[this.#next]))
+        return this.refuse(400, 'Bad Route');
+      if (!this.#own.isSelf(buf, uri)) break;
+      this.#next++;
+      if (!this.#ownValue(uri)) return false;
+    }
+    if (this.#next > 0 || this.#last < routes.count) routes.keep(patch, m, this.#next, this.#last);
+    return true;
+  }
+
+  /** 16.4: a maddr of ours is stripped, with port and transport. */
+  #ownMaddr(): void {
+    const { message: m, patch } = this.#x;
+    const target = this.#target;
+    if (!this.#own.isSelfHost(m.buf, target.maddrStart, target.maddrEnd, target.port)) return;
+    patch.cut(target.maddrFrom, target.maddrEnd);
+    if (target.transportFrom >= 0) patch.cut(target.transportFrom, target.transportEnd);
+    if (target.hostPortEnd > target.hostEnd) patch.cut(target.hostEnd, target.hostPortEnd);
+    target.maddrStart = target.maddrFrom = -1;
+    target.port = 0;
+    target.transport = 0;
+  }
+
+  /** One Route value of ours. False: the request has been answered. */
+  #ownValue(uri: UriView): boolean {
+    if (uri.userStart === uri.userEnd) return true;
+    const { message: m, source, ds } = this.#x;
+    const flows = this.#flows;
+    const verdict = flows.resolve(m.buf, uri.userStart, uri.userEnd, ds);
+    if (verdict === FORGED) {
+      this.#counters.inc(Counter.tokenTampered);
+      if (m.method === ACK) this.#counters.inc(Counter.ackDropped);
+      return this.refuse(403, 'Forbidden');
+    }
+    if (verdict === GONE) return this.#flowFailed();
+    this.#authorised = true;
+    // 5.3: the request came in on the flow itself: outgoing
+    if (flows.slot === source.slot && flows.generation === source.generation) return true;
+    this.#slot = flows.slot;
+    this.#generation = flows.generation;
+    this.#ob = uri.ob;
+    this.#dropTwin(uri);
+    return true;
+  }
+
+  #flowFailed(): false {
+    this.#counters.inc(Counter.flowFailed);
+    if (this.#x.message.method === ACK) this.#counters.inc(Counter.ackDropped);
+    return this.refuse(430, 'Flow Failed');
+  }
+
+  /** The other URI of a double Record-Route: the same token once more. */
+  #dropTwin(uri: UriView): void {
+    if (this.#next >= this.#last) return;
+    const { buf } = this.#x.message;
+    const start = uri.userStart;
+    const length = uri.userEnd - start;
+    const twin = this.#uri;
+    if (!twin.parse(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next])) return;
+    if (!this.#own.isSelf(buf, twin) || twin.userEnd - twin.userStart !== length) return;
+    for (let i = 0; i < length; i++) if (buf[twin.userStart + i] !== buf[start + i]) return;
+    this.#next++;
+  }
+
+  /** 5626 5.3.1: down the flow that the token names, whatever the Request-URI says. */
+  #down(): void {
+    const { message: m, source } = this.#x;
+    const flows = this.#flows;
+    const { table } = flows;
+    const listener = table.listener(this.#slot);
+    if (source.slot >= 0 && source.transport !== UDP) flows.hasDialog(source.slot, source.generation);
+    if (this.#ob && formsDialog(m.method) && !hasToTag(m)) {
+      flows.ensureToken(this.#slot);
+      writeRecordRoute(
+        this.insertRecordRoute(),
+        this.#own,
+        table,
+        this.#slot,
+        listener,
+        source.listener,
+        false,
+      );
+    }
+    this.downFlow(this.#slot, this.#generation, listener);
+  }
+
+  /** Forwards the patched request down a flow; 430 if it has ended. */
+  downFlow(slot: number, generation: number, listener: number): void {
+    const { message: m } = this.#x;
+    const stream = this.#flows.table.transport(slot) !== UDP;
+    if (!this.#forwarder.compose(listener, stream)) {
+      this.refuse(513, 'Message Too Large');
+      return;
+    }
+    const outcome = this.#outlet.toFlow(slot, generation, this.#forwarder.start, this.#forwarder.end);
+    if (outcome !== SENT) {
+      if (outcome === BUSY) this.refuse(503, 'Service Unavailable', RETRY_AFTER);
+      else this.#flowFailed();
+      return;
+    }
+    this.#counters.inc(Counter.forwardedRequests);
+    if (m.method === INVITE) this.callSeen();
+  }
+
+  /** On top of what stands there. */
+  insertRecordRoute(): Writer {
+    const { message: m, patch } = this.#x;
+    const row = m.first[RECORD_ROUTE];
+    return patch.insert(m.lineStart[row >= 0 ? row : m.first[VIA]]);
+  }
+
+  /** 16.5 and 16.6: to a served domain, the upstream, or the address that Route or Request-URI names. */
+  #onward(): void {
+    const { message: m, source } = this.#x;
+    const { buf } = m;
+    const target = this.#target;
+    const hasRoute = this.#next < this.#last;
+    if (!hasRoute) {
+      if (m.method === OPTIONS && target.userStart === target.userEnd && this.#own.isSelf(buf, target)) {
+        this.refuse(200, 'OK', ALLOW);
+        return;
+      }
+      if (this.home && this.#own.serves(buf, target)) {
+        if (m.method === REGISTER) this.home.register(viaCount(m, this.#x.via.end));
+        else this.home.request(target);
+        return;
+      }
+    }
+    const status = this.#choose(hasRoute);
+    if (status !== 0) {
+      this.refuse(status, status === 403 ? 'Forbidden' : status === 404 ? 'Not Found' : 'Bad Gateway');
+      return;
+    }
+    if (hasRoute) this.#strictNext();
+    if (m.method === REGISTER) {
+      if (!this.#path()) return;
+    } else if (
+      !source.trusted &&
+      formsDialog(m.method) &&
+      !hasToTag(m) &&
+      !this.recordCaller(this.#nextHop.listener)
+    )
+      return;
+    this.toNextHop();
+  }
+
+  /** Fills `nextHop`. 0, or the status that refuses. */
+  #choose(hasRoute: boolean): number {
+    const { message: m, source } = this.#x;
+    const { buf } = m;
+    const upstream = this.#upstream;
+    const may = source.trusted || this.#authorised;
+    if (hasRoute) {
+      const uri = this.#uri;
+      uri.parse(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next]);
+      if (upstream && this.#nextHop.isUpstream(buf, uri, upstream))
+        return this.#nextHop.toUpstream(upstream) ? 0 : 502;
+      if (!may && !(upstream === undefined && source.remote.isLoopback)) return 403;
+      if (this.#nextHop.toUri(buf, uri)) return 0;
+      return upstream && this.#nextHop.toUpstream(upstream) ? 0 : 502;
+    }
+    if (source.trusted || (this.#authorised && hasToTag(m))) {
+      if (this.#nextHop.toUri(buf, this.#target)) return 0;
+      if (source.trusted && upstream) return 404; // from the core, to a name: sending it back would be a loop
+    }
+    if (upstream) return this.#nextHop.toUpstream(upstream) ? 0 : 502;
+    if (!may && !source.remote.isLoopback) return 403;
+    return this.#nextHop.toUri(buf, this.#target) ? 0 : 502;
+  }
+
+  /** 5626 5.1 and RFC 3327 5.2. False: the request has been answered. */
+  #path(): boolean {
+    const { message: m, source, patch } = this.#x;
+    const count = viaCount(m, this.#x.via.end);
+    // A ready-made Path from a source that we do not trust is no evidence of a first hop (EP-5.1-10).
+    const first = count === 1 && (source.trusted || !m.has(PATH));
+    if (count > 1 && !this.#options.pathInner) return true;
+    const offered = hasTag(m, SUPPORTED, PATH_TAG);
+    if (!offered && this.#options.path === 'strict')
+      return this.refuse(421, 'Extension Required', ['Require: path']);
+    const slot = this.sourceFlow();
+    if (slot < 0) return this.refuse(503, 'Service Unavailable', RETRY_AFTER);
+    const row = m.first[PATH];
+    const w = patch.insert(m.lineStart[row >= 0 ? row : m.first[VIA]]);
+    writePath(w, this.#own, this.#flows.table, slot, this.#options.coreListener, first);
+    if (!offered) w.bytes(SUPPORTED_PATH);
+    if (this.#options.path === 'strict') w.bytes(REQUIRE_PATH);
+    return true;
+  }
+
+  /** 5626 5.3.2: Record-Route for the flow of the client that forms a dialog. False: answered. */
+  recordCaller(upper: number): boolean {
+    const { message: m, source } = this.#x;
+    if (!needsFlow(m, source)) return true;
+    const slot = this.sourceFlow();
+    if (slot < 0) return this.refuse(503, 'Service Unavailable', RETRY_AFTER);
+    writeRecordRoute(
+      this.insertRecordRoute(),
+      this.#own,
+      this.#flows.table,
+      slot,
+      upper,
+      source.listener,
+      false,
+    );
+    return true;
+  }
+
+  /** The flow that the request came in on, with its token; made now for a datagram. -1: no record is free. */
+  sourceFlow(): number {
+    const { source, ds } = this.#x;
+    const flows = this.#flows;
+    if (source.slot < 0) {
+      if (source.transport !== UDP) return -1;
+      source.slot = flows.findOrMake(source.listener, source.remote, source.local, ds);
+      if (source.slot < 0) return -1;
+      source.generation = flows.table.generation(source.slot);
+    }
+    flows.ensureToken(source.slot);
+    return source.slot;
+  }
+
+  /** 16.6 step 6: the next Route has no `lr`: it becomes the Request-URI, which goes to the end of Route. */
+  #strictNext(): void {
+    const { message: m, patch } = this.#x;
+    const { buf } = m;
+    const uri = this.#uri;
+    const routes = this.#routes;
+    uri.parse(buf, routes.uriStart[this.#next], routes.uriEnd[this.#next]);
+    if (uri.lr) return;
+    // The edits of `keep` stand already and would overlap: begin anew.
+    patch.begin();
+    stampVia(patch, m, this.#x.via, this.#x.source.remote);
+    patch.replace(m.uriStart, m.uriEnd).range(buf, uri.start, uri.end);
+    routes.keep(patch, m, this.#next + 1, this.#last);
+    const w = patch.insert(
+      this.#next + 1 < this.#last ? m.lineEnd[m.last[ROUTE]] : m.lineStart[m.first[ROUTE]],
+    );
+    w.bytes(ROUTE_NAME);
+    w.range(buf, this.#target.start, this.#target.end);
+    w.byte(62);
+    w.crlf();
+  }
+
+  /** Sends the patched request to `nextHop`. */
+  toNextHop(): void {
+    const { message: m, source } = this.#x;
+    const hop = this.#nextHop;
+    const stream = hop.transport !== UDP;
+    if (!this.#forwarder.compose(hop.listener, stream)) {
+      this.refuse(513, 'Message Too Large');
+      return;
+    }
+    const { start, end } = this.#forwarder;
+    if (!stream)
+      this.#outlet.toDatagram(
+        hop.listener,
+        hop.address,
+        source.listener === hop.listener ? source.local : undefined,
+        start,
+        end,
+      );
+    else if (!this.#outlet.toConnection(hop.address, start, end)) {
+      this.refuse(500, 'Next Hop Unreachable');
+      return;
+    }
+    this.#counters.inc(Counter.forwardedRequests);
+    if (m.method === INVITE) this.callSeen();
+  }
+}

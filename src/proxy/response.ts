@@ -1,0 +1,230 @@
+/**
+ * The way back of a stateless proxy (RFC 3261 16.11, 16.7): the branch in our own Via, under its MAC,
+ * says where a response goes; our Via is removed. One whose branch is not ours, changed, of an earlier
+ * life, or whose flow is gone, is dropped and counted: nobody injects responses into a flow.
+ *
+ * A 2xx is also what makes a flow: to a REGISTER it confirms it, with the expiry and Flow-Timer that the
+ * client now knows (5626 5.4); to a dialog-forming request it keeps the flows of both ends.
+ */
+import type { Flows } from '../flow/flows.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { AddressView } from '../wire/address.ts';
+import { ascii, CHARS, LWS, parseDecimal } from '../wire/chars.ts';
+import { composeEnd, composeHead } from '../wire/compose.ts';
+import { type Message, OK } from '../wire/lexer.ts';
+import { ACK, CONTACT, EXPIRES, FLOW_TIMER, formsDialog, REGISTER, REQUIRE, VIA } from '../wire/names.ts';
+import { hasTag } from '../wire/tags.ts';
+import { UDP } from '../wire/via.ts';
+import type { Branch } from './branch.ts';
+import { type Exchange, type Outlet, SENT } from './exchange.ts';
+
+const OUTBOUND = ascii('outbound');
+const EXPIRES_PARAM = ascii('expires');
+const FLOW_TIMER_NAME = ascii('Flow-Timer: ');
+const CONTENT_LENGTH = ascii('Content-Length: ');
+const TAG = ascii('holdfast');
+
+/** A registration passed that confirmed this flow: for the log. */
+export type RegistrationSeen = (slot: number, expires: number, outbound: boolean) => void;
+
+export class Responses {
+  readonly #x: Exchange;
+  readonly #outlet: Outlet;
+  readonly #flows: Flows;
+  readonly #branch: Branch;
+  readonly #counters: Counters;
+  readonly #flowTimer: number;
+  readonly #contact = new AddressView();
+  registrationSeen: RegistrationSeen = () => {};
+
+  constructor(
+    exchange: Exchange,
+    outlet: Outlet,
+    flows: Flows,
+    branch: Branch,
+    counters: Counters,
+    flowTimer: number,
+  ) {
+    this.#x = exchange;
+    this.#outlet = outlet;
+    this.#flows = flows;
+    this.#branch = branch;
+    this.#counters = counters;
+    this.#flowTimer = flowTimer;
+  }
+
+  /** Handles the response in the exchange, as lexed with this verdict. */
+  response(verdict: number): void {
+    const { message: m, patch } = this.#x;
+    if (verdict !== OK) {
+      this.#counters.inc(Counter.malformed);
+      return;
+    }
+    if (!this.#ours()) return;
+    patch.begin();
+    const ownEnd = this.#cutOwnVia();
+    if (ownEnd < 0) {
+      this.#counters.inc(Counter.strayResponses); // no Via below ours: we sent no such request
+      return;
+    }
+    if (m.status >= 200 && m.status < 300) this.#success(ownEnd);
+    this.#send();
+  }
+
+  /** Is the top Via ours, with a branch that we made? Then the branch says where to. */
+  #ours(): boolean {
+    const { message: m, via } = this.#x;
+    const row = m.first[VIA];
+    if (row < 0 || !via.parse(m.buf, m.valueStart[row], m.valueEnd[row])) {
+      this.#counters.inc(Counter.malformed);
+      return false;
+    }
+    if (via.branchStart < 0 || !this.#branch.read(m.buf, via.branchStart, via.branchEnd)) {
+      this.#counters.inc(Counter.badBranch);
+      return false;
+    }
+    return true;
+  }
+
+  /** Where our value ends; -1 if it is the only one. */
+  #cutOwnVia(): number {
+    const { message: m, via, patch } = this.#x;
+    const row = m.first[VIA];
+    if (via.end >= m.valueEnd[row]) {
+      if (m.next(row) < 0) return -1;
+      patch.cut(m.lineStart[row], m.lineEnd[row]);
+      return m.valueEnd[row];
+    }
+    let next = via.end + 1;
+    while (CHARS[m.buf[next]] & LWS) next++;
+    patch.cut(m.valueStart[row], next);
+    return via.end;
+  }
+
+  #success(ownEnd: number): void {
+    const { message: m, source } = this.#x;
+    const branch = this.#branch;
+    if (m.cseqMethod === REGISTER) {
+      if (branch.slot >= 0) this.#registered(ownEnd);
+    } else if (formsDialog(m.cseqMethod)) {
+      if (branch.slot >= 0) this.#flows.hasDialog(branch.slot, branch.generation);
+      if (source.slot >= 0) this.#flows.hasDialog(source.slot, source.generation);
+    }
+  }
+
+  /** 5626 5.4: Flow-Timer, by the element next to the client only (EP-5.4-10). */
+  #registered(ownEnd: number): void {
+    const { message: m, patch, ds } = this.#x;
+    if (viasBelow(m, ownEnd) !== 1) return;
+    const outbound = hasTag(m, REQUIRE, OUTBOUND);
+    for (let header = m.first[FLOW_TIMER]; header >= 0; header = m.next(header))
+      patch.cut(m.lineStart[header], m.lineEnd[header]);
+    if (outbound) {
+      const w = patch.insert(m.lineEnd[m.last[VIA]]);
+      w.bytes(FLOW_TIMER_NAME);
+      w.decimal(this.#flowTimer);
+      w.crlf();
+    }
+    const { slot, generation } = this.#branch;
+    const expires = this.#granted(m);
+    if (this.#flows.registered(slot, generation, expires, outbound ? this.#flowTimer : 0, ds)) {
+      this.#counters.inc(Counter.flowsConfirmed);
+      this.registrationSeen(slot, expires, outbound);
+    }
+  }
+
+  /** The largest expiry in the 2xx, seconds; 0 if no contact is left. */
+  #granted(m: Message): number {
+    const { buf } = m;
+    const header = m.first[EXPIRES];
+    const common = header < 0 ? -1 : parseDecimal(buf, m.valueStart[header], m.valueEnd[header]);
+    const contact = this.#contact;
+    let most = 0;
+    for (let row = m.first[CONTACT]; row >= 0; row = m.next(row)) {
+      const limit = m.valueEnd[row];
+      for (let p = m.valueStart[row]; p < limit; p = contact.end + 1) {
+        if (!contact.parse(buf, p, limit)) break;
+        const value = this.#expiresParam(buf);
+        const expires = value >= 0 ? value : common >= 0 ? common : 3600;
+        if (expires > most) most = expires;
+      }
+    }
+    return Math.min(most, 604_800);
+  }
+
+  #expiresParam(buf: Uint8Array): number {
+    let p = this.#contact.findParam(buf, EXPIRES_PARAM);
+    if (p < 0) return -1;
+    while (CHARS[buf[p]] & LWS) p++;
+    if (buf[p] !== 61) return -1;
+    p++;
+    while (CHARS[buf[p]] & LWS) p++;
+    const start = p;
+    while (buf[p] >= 48 && buf[p] <= 57) p++;
+    return parseDecimal(buf, start, p);
+  }
+
+  #send(): void {
+    const { message: m, patch, out } = this.#x;
+    const branch = this.#branch;
+    const { table } = this.#flows;
+    if (branch.slot >= 0 && !table.isLive(branch.slot, branch.generation)) {
+      this.#counters.inc(Counter.strayResponses);
+      return;
+    }
+    if (m.contentLength < 0 && branch.slot >= 0 && table.transport(branch.slot) !== UDP) {
+      const w = patch.insert(m.bodyStart - 2);
+      w.bytes(CONTENT_LENGTH);
+      w.decimal(m.end - m.bodyStart);
+      w.crlf();
+    }
+    const start = this.#x.openOut();
+    if (!patch.apply(m.start, m.end, out)) {
+      this.#counters.inc(Counter.tooLarge);
+      return;
+    }
+    if (this.#deliver(start, this.#x.keepOut())) this.#counters.inc(Counter.forwardedResponses);
+    else this.#counters.inc(Counter.strayResponses);
+  }
+
+  #deliver(start: number, end: number): boolean {
+    const branch = this.#branch;
+    if (!branch.hasDestination)
+      return this.#outlet.toFlow(branch.slot, branch.generation, start, end) === SENT;
+    this.#outlet.toDatagram(branch.listener, branch.destination, undefined, start, end);
+    return true;
+  }
+
+  /**
+   * The answer to a request that we had rewritten already and could not write (its flow's shard says so,
+   * or its connection could not be opened): made from the rewritten bytes, as if its next hop had sent it.
+   */
+  undelivered(start: number, end: number, status: number, reason: string): void {
+    const { message: m, patch, out, arena } = this.#x;
+    if (m.lex(arena.mem, start, end, false) !== OK || !m.isRequest || m.method === ACK || !this.#ours())
+      return;
+    patch.begin();
+    if (this.#cutOwnVia() < 0) return;
+    const at = this.#x.openOut();
+    composeHead(out, m, status, ascii(reason), patch, TAG);
+    composeEnd(out);
+    if (!out.overflow) this.#deliver(at, this.#x.keepOut());
+  }
+}
+
+/** Via values below ours, counted up to 2. */
+function viasBelow(m: Message, ownEnd: number): number {
+  const row = m.first[VIA];
+  let count = 0;
+  let p = ownEnd;
+  for (let i = row; i >= 0; i = m.next(i)) {
+    const end = m.valueEnd[i];
+    if (i !== row) count++;
+    else if (p < end) count++; // the comma behind our value
+    if (p < m.valueStart[i]) p = m.valueStart[i];
+    else if (i === row && p < end) p++;
+    for (; p < end; p++) if (m.buf[p] === 44) count++;
+    if (count > 1) return 2;
+  }
+  return count;
+}

@@ -1,0 +1,53 @@
+/**
+ * What main gives a shard at its start, and the messages between main and shards. All of it is plain
+ * data or shared memory: a replacement gets the same, and finds its predecessor's flows there.
+ */
+import type { Config } from '../config/config.ts';
+import type { PlainKeyring } from '../flow/keyring.ts';
+import type { ClockDescriptor } from '../shared/clock.ts';
+import type { CountersDescriptor } from '../shared/counters.ts';
+import type { FlowIndexDescriptor } from '../shared/flow-index.ts';
+import type { FlowTableDescriptor } from '../shared/flow-table.ts';
+import type { MeshDescriptor } from '../shared/mesh.ts';
+
+/** main -> shard: words slot, generation. The record is claimed for the shard and holds the descriptor. */
+export const HANDOFF = 1;
+/** shard -> shard: words slot, generation; payload: the bytes for that stream */
+export const FLOW_WRITE = 2;
+/** shard -> shard: the flow of a FLOW_WRITE had ended; payload: its bytes */
+export const FLOW_FAILED = 3;
+/** main -> shard: end your loop and return */
+export const STOP = 4;
+/** main -> shard, tests only: throw, so that the supervisor can be watched */
+export const FAIL = 5;
+
+export interface ShardBoot {
+  /** participant number in the mesh, owner number in the flow table: 1 to the number of shards */
+  self: number;
+  config: Config;
+  backend: 'ffi' | 'core';
+  clock: ClockDescriptor;
+  mesh: MeshDescriptor;
+  table: FlowTableDescriptor;
+  index: FlowIndexDescriptor;
+  counters: CountersDescriptor;
+  keyring: PlainKeyring;
+  incarnation: number;
+  /** numeric address of the upstream, resolved by main */
+  upstreamHost: string | undefined;
+  /** participant number of the store thread, 0 where there is none */
+  store: number;
+  /** eventfd of each participant (ffi), else empty */
+  eventfds: number[];
+  /** the shard's epoll descriptor (ffi) */
+  epoll: number;
+  /** by listener id: this shard's UDP socket (ffi), -1 for a stream listener */
+  sockets: number[];
+  /** core: this shard opens listeners of its own */
+  accepts: boolean;
+  /** a shard of this number ran before */
+  replacement: boolean;
+}
+
+/** shard -> main, through the task's message port. */
+export type ShardReport = { kind: 'ready'; self: number; inherited: number };

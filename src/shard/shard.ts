@@ -1,0 +1,456 @@
+/**
+ * One shard, assembled bottom to top, and the order of its turn: network, rings, timers, output. It is
+ * the handler of its network backend: bytes become frames here, frames go to the proxy, and a flow is
+ * touched by anything that comes from it (EP-5.4-09).
+ */
+import type { Config } from '../config/config.ts';
+import { isRegistrar } from '../config/config.ts';
+import { Flows } from '../flow/flows.ts';
+import { Keyring } from '../flow/keyring.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import type { Listener, Net, NetHandler } from '../net/net.ts';
+import { type Logger, Sampled } from '../observe/log.ts';
+import { Answers } from '../proxy/answer.ts';
+import { Branch } from '../proxy/branch.ts';
+import { Exchange } from '../proxy/exchange.ts';
+import { Forwarder } from '../proxy/forward.ts';
+import { NextHop, type Upstream } from '../proxy/nexthop.ts';
+import { Own } from '../proxy/own.ts';
+import { StatelessProxy } from '../proxy/proxy.ts';
+import { Responses } from '../proxy/response.ts';
+import type { StoreClient } from '../registrar/client.ts';
+import { STORE_ANSWER } from '../registrar/message.ts';
+import { DEFAULT_POLICY } from '../registrar/register.ts';
+import { Cause, causeWord } from '../shared/cause.ts';
+import { type Clock, deciseconds } from '../shared/clock.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { FlowIndex } from '../shared/flow-index.ts';
+import { EXEMPT, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import type { FlowTable } from '../shared/flow-table.ts';
+import type { Mesh } from '../shared/mesh.ts';
+import type { Ring } from '../shared/ring.ts';
+import { latin1 } from '../wire/chars.ts';
+import {
+  BAD_CONTENT_LENGTH,
+  Framer,
+  HEAD_TOO_LARGE,
+  JUNK,
+  MESSAGE,
+  MESSAGE_TOO_LARGE,
+  MORE,
+  NO_CONTENT_LENGTH,
+  PING,
+} from '../wire/framer.ts';
+import { NO_END, NOT_SIP } from '../wire/lexer.ts';
+import { FROM, TO } from '../wire/names.ts';
+import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
+import { TRANSPORTS } from '../wire/via.ts';
+import { FAIL, FLOW_FAILED, FLOW_WRITE, HANDOFF, type ShardBoot, STOP } from './boot.ts';
+import { Connections } from './connections.ts';
+import { LocalHome } from './home.ts';
+import { ShardOutlet } from './outlet.ts';
+import { Trust } from './trust.ts';
+
+/** Ring messages handled in one turn before the network has its turn again. */
+const RING_BUDGET = 1_024;
+const FIRST_TOKEN_OCTET = 33;
+
+export interface ShardParts {
+  boot: ShardBoot;
+  net: Net;
+  table: FlowTable;
+  counters: Counters;
+  clock: Clock;
+  mesh: Mesh;
+  listeners: Listener[];
+  store: StoreClient | undefined;
+  log: Logger;
+  /** the shard has been told to end */
+  stopped: () => void;
+}
+
+export class Shard implements NetHandler {
+  readonly #net: Net;
+  readonly #table: FlowTable;
+  readonly #counters: Counters;
+  readonly #clock: Clock;
+  readonly #mesh: Mesh;
+  readonly #store: StoreClient | undefined;
+  readonly #stopped: () => void;
+  readonly #exchange: Exchange;
+  readonly #flows: Flows;
+  readonly #proxy: StatelessProxy;
+  readonly #responses: Responses;
+  readonly #answers: Answers;
+  readonly #connections: Connections;
+  readonly #trust: Trust;
+  readonly #listeners: Listener[];
+  readonly #framers = new Map<number, Framer>();
+  readonly #registrations: Sampled;
+  readonly #calls: Sampled;
+  readonly #ended: Sampled;
+  readonly #address = new Endpoint();
+  #resting = false;
+  /** the time of this turn, in deciseconds */
+  #ds = 0;
+
+  constructor(parts: ShardParts) {
+    const { boot, net, table, counters, clock, mesh, listeners, log } = parts;
+    const { config } = boot;
+    this.#net = net;
+    this.#table = table;
+    this.#counters = counters;
+    this.#clock = clock;
+    this.#mesh = mesh;
+    this.#store = parts.store;
+    this.#stopped = parts.stopped;
+    this.#listeners = listeners;
+    this.#registrations = new Sampled(log, 'registration');
+    this.#calls = new Sampled(log, 'call');
+    this.#ended = new Sampled(log, 'flow-ended');
+
+    const keyring = new Keyring(boot.keyring);
+    const own = new Own(config.listen, config.domains);
+    const upstream = upstreamOf(config, boot.upstreamHost);
+    this.#trust = new Trust(config.trusted, upstream);
+    this.#flows = new Flows({
+      self: boot.self,
+      table,
+      index: new FlowIndex(boot.index, table),
+      counters,
+      clock,
+      listeners,
+      keyring,
+      node: config.node,
+      incarnation: boot.incarnation,
+      flowTimer: config.flowTimer,
+      grace: config.flowGrace,
+      idle: config.idle,
+    });
+    this.#exchange = new Exchange(net.arena);
+    const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
+    this.#connections = new Connections(
+      net,
+      this.#flows,
+      boot.self,
+      () => clock.now(),
+      config.coreListener,
+      (address) => this.#trust.connection(address),
+    );
+    outlet.connections = this.#connections;
+    const branch = new Branch(keyring, boot.incarnation);
+    this.#answers = new Answers(this.#exchange, outlet, branch, counters, config.rport === 'always');
+    const nextHop = new NextHop(own, config.coreListener);
+    this.#proxy = new StatelessProxy({
+      exchange: this.#exchange,
+      outlet,
+      flows: this.#flows,
+      own,
+      counters,
+      answers: this.#answers,
+      forwarder: new Forwarder(this.#exchange, own, branch, this.#answers),
+      nextHop,
+      upstream,
+      options: { path: config.path, pathInner: config.pathInner, coreListener: config.coreListener },
+    });
+    this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
+    this.#responses.registrationSeen = this.#registrationSeen;
+    this.#proxy.callSeen = this.#callSeen;
+    this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
+    this.#flows.ended = this.#flowEnded;
+    if (parts.store && isRegistrar(config)) {
+      this.#home = new LocalHome({
+        exchange: this.#exchange,
+        proxy: this.#proxy,
+        answers: this.#answers,
+        flows: this.#flows,
+        own,
+        nextHop,
+        store: parts.store,
+        counters,
+        clock,
+        policy: { ...DEFAULT_POLICY, minExpires: config.minExpires, maxExpires: config.maxExpires },
+        coreListener: config.coreListener,
+        flowTimer: config.flowTimer,
+        registrationSeen: this.#registrationSeen,
+      });
+      this.#proxy.home = this.#home;
+    }
+  }
+
+  #home: LocalHome | undefined;
+
+  /** Takes over what a predecessor of this shard left. Returns how many flows. */
+  inherit(): number {
+    return this.#flows.inherit((slot) => {
+      this.#framers.set(slot, new Framer());
+      this.#net.adopt(slot);
+    });
+  }
+
+  // ---- network
+
+  datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
+    const { mem } = this.#net.arena;
+    const slot = this.#flows.find(listener, from, local);
+    if (end > start && isStun(mem, start)) {
+      if (slot >= 0) this.#flows.keepAlive(slot, this.#ds);
+      this.#stun(listener, from, local, start, end);
+      return;
+    }
+    if (slot >= 0) this.#flows.touch(slot, this.#ds);
+    // CRLF on a datagram is no keep-alive (5626 §4.4.1), SigComp is not spoken: only a start line goes on.
+    if (end - start < 12 || mem[start] < FIRST_TOKEN_OCTET || mem[start] > 126) {
+      this.#counters.inc(Counter.junk);
+      return;
+    }
+    const { source } = this.#exchange;
+    source.listener = listener;
+    source.transport = TRANSPORT_UDP;
+    source.slot = slot;
+    source.generation = slot < 0 ? 0 : this.#table.generation(slot);
+    source.remote.copy(from);
+    source.local.copy(local);
+    source.trusted = this.#trust.datagram(from);
+    this.#message(start, end, true);
+  }
+
+  #stun(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
+    const { arena } = this.#net;
+    this.#counters.inc(Counter.stunRequests);
+    const at = arena.reserve();
+    const length = answerStun(arena.mem, start, end, from, arena.mem, at);
+    if (length === 0) {
+      this.#counters.inc(Counter.stunErrors);
+      return;
+    }
+    arena.outAt = at + Math.min(length, STUN_ROOM);
+    this.#net.sendDatagram(listener, from, local, at, at + length);
+  }
+
+  bytes(slot: number, start: number, end: number): number {
+    const framer = this.#framers.get(slot);
+    if (!framer) return end - start;
+    this.#flows.touch(slot, this.#ds);
+    const { mem } = this.#net.arena;
+    let p = start;
+    for (;;) {
+      const kind = framer.next(mem, p, end);
+      if (kind === MORE) return framer.frameEnd - start;
+      p = framer.frameEnd;
+      if (kind === PING) this.#pong(slot);
+      else if (kind === MESSAGE) {
+        this.#streamSource(slot);
+        const verdict = this.#message(framer.frameStart, p, false);
+        if (verdict === NOT_SIP || verdict === NO_END) this.#net.close(slot, Cause.MALFORMED, true);
+      } else {
+        this.#unframed(slot, kind, framer.frameStart, p);
+        return end - start;
+      }
+      if (!this.#net.isOpen(slot)) return end - start;
+    }
+  }
+
+  #pong(slot: number): void {
+    const { arena } = this.#net;
+    this.#counters.inc(Counter.pings);
+    this.#table.setLastKeepAlive(slot, this.#ds);
+    const at = arena.reserve();
+    arena.mem[at] = 13;
+    arena.mem[at + 1] = 10;
+    arena.outAt = at + 2;
+    if (this.#net.sendStream(slot, at, at + 2)) this.#counters.inc(Counter.pongs);
+  }
+
+  /** The stream cannot be framed any more: an answer where the head is known, and the end. */
+  #unframed(slot: number, kind: number, start: number, end: number): void {
+    const large = kind === MESSAGE_TOO_LARGE || kind === HEAD_TOO_LARGE;
+    this.#counters.inc(large ? Counter.tooLarge : kind === JUNK ? Counter.junk : Counter.malformed);
+    if (kind === NO_CONTENT_LENGTH || kind === BAD_CONTENT_LENGTH || kind === MESSAGE_TOO_LARGE) {
+      this.#streamSource(slot);
+      const [status, reason] =
+        kind === MESSAGE_TOO_LARGE
+          ? [513, 'Message Too Large']
+          : [400, kind === NO_CONTENT_LENGTH ? 'Missing Content-Length' : 'Bad Content-Length'];
+      this.#exchange.ds = this.#ds;
+      this.#exchange.message.lex(this.#net.arena.mem, start, end, false);
+      this.#proxy.answerOnly(status, reason);
+    }
+    this.#net.close(slot, large ? Cause.TOO_LARGE : Cause.MALFORMED, true);
+  }
+
+  #streamSource(slot: number): void {
+    const { source } = this.#exchange;
+    const table = this.#table;
+    source.listener = table.listener(slot);
+    source.transport = table.transport(slot);
+    source.slot = slot;
+    source.generation = table.generation(slot);
+    this.#flows.remoteOf(slot, source.remote);
+    this.#flows.localOf(slot, source.local);
+    source.trusted = table.has(slot, EXEMPT);
+  }
+
+  #message(start: number, end: number, datagram: boolean): number {
+    const { message, source } = this.#exchange;
+    this.#counters.inc(Counter.messagesIn);
+    if (source.slot >= 0) this.#table.countIn(source.slot);
+    this.#exchange.ds = this.#ds;
+    const verdict = message.lex(this.#net.arena.mem, start, end, datagram);
+    if (message.isRequest) this.#proxy.request(verdict);
+    else this.#responses.response(verdict);
+    return verdict;
+  }
+
+  opened(slot: number): void {
+    this.#framers.set(slot, new Framer());
+    const remote = this.#flows.remoteOf(slot, this.#address);
+    if (this.#trust.network(remote)) this.#table.raise(slot, EXEMPT);
+    this.#flows.openStream(slot, deciseconds(this.#clock.now()));
+  }
+
+  connected(slot: number, error: number): void {
+    if (this.#connections.connected(slot, error, deciseconds(this.#clock.now())))
+      this.#framers.set(slot, new Framer());
+  }
+
+  unsent(slot: number, start: number, end: number): void {
+    void slot;
+    const framer = new Framer();
+    for (let p = start; framer.next(this.#net.arena.mem, p, end) === MESSAGE; p = framer.frameEnd)
+      this.#responses.undelivered(framer.frameStart, framer.frameEnd, 500, 'Next Hop Unreachable');
+  }
+
+  closed(slot: number, cause: number): void {
+    this.#framers.delete(slot);
+    if (!this.#connections.closed(slot, cause)) this.#flows.end(slot, this.#table.generation(slot), cause);
+  }
+
+  backlog(): void {}
+
+  /** 18.4, EP-5.3.1-09: what came back is charged to the flow of the address in it. */
+  unreachable(listener: number, to: Endpoint): void {
+    const slot = this.#flows.find(listener, to, this.#listeners[listener].address);
+    if (slot >= 0) this.#flows.end(slot, this.#table.generation(slot), Cause.ICMP);
+  }
+
+  // ---- the turn
+
+  turn(): number {
+    if (this.#resting) {
+      this.#resting = false;
+      this.#mesh.bell.awake();
+    }
+    const now = this.#clock.now();
+    this.#ds = deciseconds(now);
+    this.#mesh.receive(this.#mail, RING_BUDGET);
+    const next = this.#flows.advance(now);
+    if (!this.#store) return next;
+    this.#store.turn(now);
+    return this.#store.waiting > 0 ? Math.min(next, now + 100) : next;
+  }
+
+  rest(): boolean {
+    this.#mesh.bell.prepareSleep();
+    this.#resting = true;
+    return this.#mesh.isQuiet();
+  }
+
+  readonly #mail = (from: number, type: number, ring: Ring): void => {
+    switch (type) {
+      case HANDOFF:
+        this.#net.adopt(ring.word(0));
+        return;
+      case FLOW_WRITE:
+        this.#write(from, ring);
+        return;
+      case FLOW_FAILED:
+        this.#failed(ring);
+        return;
+      case STORE_ANSWER:
+        this.#exchange.ds = this.#ds;
+        this.#store?.onAnswer(ring);
+        return;
+      case STOP:
+        this.#stopped();
+        return;
+      case FAIL:
+        throw new Error('told to fail');
+      default:
+    }
+  };
+
+  /** Another shard's bytes for a stream of ours; if it has ended they go back. */
+  #write(from: number, ring: Ring): void {
+    const { arena } = this.#net;
+    const slot = ring.word(0);
+    const length = ring.payloadLength;
+    const at = arena.reserve();
+    arena.mem.set(ring.memory.subarray(ring.payloadOffset, ring.payloadOffset + length), at);
+    arena.outAt = at + length;
+    if (this.#table.isLive(slot, ring.word(1)) && this.#net.sendStream(slot, at, at + length)) return;
+    if (!this.#mesh.send(from, FLOW_FAILED, 0, arena.mem, at, length)) this.#counters.inc(Counter.ringFull);
+  }
+
+  #failed(ring: Ring): void {
+    const { arena } = this.#net;
+    const length = ring.payloadLength;
+    const at = arena.slabs.lease(length + 1);
+    if (at < 0) return;
+    arena.mem.set(ring.memory.subarray(ring.payloadOffset, ring.payloadOffset + length), at);
+    this.#counters.inc(Counter.flowFailed);
+    this.#responses.undelivered(at, at + length, 430, 'Flow Failed');
+    arena.slabs.giveBack(at);
+  }
+
+  // ---- log and store
+
+  readonly #registrationSeen = (slot: number, expires: number, outbound: boolean): void => {
+    if (!this.#registrations.wants(this.#clock.now())) return;
+    const table = this.#table;
+    this.#registrations.write({
+      aor: this.#header(TO),
+      expires,
+      outbound,
+      flow: `${slot}.${table.generation(slot)}`,
+      transport: TRANSPORTS[table.transport(slot)].toLowerCase(),
+      peer: this.#flows.remoteOf(slot, this.#address).toString(),
+    });
+  };
+
+  readonly #callSeen = (): void => {
+    if (!this.#calls.wants(this.#clock.now())) return;
+    this.#calls.write({
+      from: this.#header(FROM),
+      to: this.#header(TO),
+      peer: this.#exchange.source.remote.toString(),
+    });
+  };
+
+  #header(id: number): string {
+    const m = this.#exchange.message;
+    const row = m.first[id];
+    return row < 0 ? '' : latin1(m.buf, m.valueStart[row], m.valueEnd[row]);
+  }
+
+  readonly #flowEnded = (slot: number, generation: number, cause: number): void => {
+    const table = this.#table;
+    if (!table.has(slot, REGISTERED)) return;
+    this.#home?.flowEnded(slot, generation);
+    if (!this.#ended.wants(this.#clock.now())) return;
+    this.#ended.write({
+      cause: causeWord(cause),
+      flow: `${slot}.${generation}`,
+      transport: TRANSPORTS[table.transport(slot)].toLowerCase(),
+      peer: this.#flows.remoteOf(slot, this.#address).toString(),
+    });
+  };
+}
+
+function upstreamOf(config: Config, host: string | undefined): Upstream | undefined {
+  if (!config.upstream || host === undefined) return undefined;
+  const address = Endpoint.parse(host, config.upstream.port || 5060);
+  return (
+    address && { transport: config.upstream.transport, address, host: config.upstream.host.toLowerCase() }
+  );
+}

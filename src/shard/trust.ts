@@ -1,0 +1,53 @@
+/**
+ * Whom we believe: networks that the operator names, and the upstream itself, that is its address and
+ * port. A client on the upstream's own host is not the upstream, and neither is a connection that comes
+ * from that host; one that we opened to it is.
+ */
+import type { Network } from '../config/config.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import type { Upstream } from '../proxy/nexthop.ts';
+
+interface Range {
+  address: Endpoint;
+  bits: number;
+}
+
+export class Trust {
+  readonly #ranges: Range[];
+  readonly #upstream: Upstream | undefined;
+
+  constructor(networks: readonly Network[], upstream: Upstream | undefined) {
+    this.#upstream = upstream;
+    this.#ranges = networks.map(({ host, bits }) => ({ address: Endpoint.parse(host, 0) as Endpoint, bits }));
+  }
+
+  datagram(from: Endpoint): boolean {
+    return this.#upstream?.address.equals(from) === true || this.network(from);
+  }
+
+  /** A connection that we open to this address. */
+  connection(to: Endpoint): boolean {
+    return this.datagram(to);
+  }
+
+  network(from: Endpoint): boolean {
+    for (const range of this.#ranges) if (contains(range, from)) return true;
+    return false;
+  }
+}
+
+function contains({ address, bits }: Range, e: Endpoint): boolean {
+  return (
+    address.family === e.family &&
+    same(address.a0, e.a0, bits) &&
+    same(address.a1, e.a1, bits - 32) &&
+    same(address.a2, e.a2, bits - 64) &&
+    same(address.a3, e.a3, bits - 96)
+  );
+}
+
+/** Do the first `bits` of two words agree? */
+function same(a: number, b: number, bits: number): boolean {
+  if (bits <= 0) return true;
+  return bits >= 32 ? a === b : (a ^ b) >>> (32 - bits) === 0;
+}

@@ -1,0 +1,98 @@
+/**
+ * The task that a shard's thread runs for its whole life: attaches to the shared memory, builds the
+ * shard, reports that it is ready, and ends when main says so. An exception anywhere in the shard's loop
+ * ends the thread: the supervisor starts another, which takes over what is in shared memory.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { isRegistrar } from '../config/config.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import type { Listener, Net } from '../net/net.ts';
+import { openLog } from '../observe/log.ts';
+import { StoreClient } from '../registrar/client.ts';
+import { LmdbReader } from '../registrar/lmdb.ts';
+import { Clock } from '../shared/clock.ts';
+import { Counters } from '../shared/counters.ts';
+import { FlowTable } from '../shared/flow-table.ts';
+import { Mesh } from '../shared/mesh.ts';
+import type { ShardBoot, ShardReport } from './boot.ts';
+import { Shard } from './shard.ts';
+
+export interface ShardTask {
+  boot: ShardBoot;
+  port: MessagePort;
+}
+
+export default async function runShard({ boot, port }: ShardTask): Promise<void> {
+  const { config, self } = boot;
+  const log = openLog(config.logLevel, `shard-${self}`);
+  const clock = new Clock(boot.clock);
+  const table = new FlowTable(boot.table);
+  const counters = new Counters(boot.counters, self);
+  const mesh = new Mesh(boot.mesh, self, await waker(boot));
+  const listeners = config.listen.map((l, id): Listener => {
+    const address = Endpoint.parse(l.host, l.port) as Endpoint;
+    return { id, transport: l.transport, address, wildcard: address.isWildcard };
+  });
+  const net = await openNet(boot, listeners, table, counters, clock, mesh);
+  const store = boot.store > 0 && isRegistrar(config) ? openStore(boot, mesh) : undefined;
+
+  let stop!: () => void;
+  const stopped = new Promise<void>((resolve) => {
+    stop = resolve;
+  });
+  const shard = new Shard({ boot, net, table, counters, clock, mesh, listeners, store, log, stopped: stop });
+  net.start(shard);
+  const inherited = boot.replacement ? shard.inherit() : 0;
+  const report: ShardReport = { kind: 'ready', self, inherited };
+  port.postMessage(report);
+  await stopped;
+  net.stop();
+  port.close();
+}
+
+function openStore(boot: ShardBoot, mesh: Mesh): StoreClient {
+  const { store, storeSync } = boot.config;
+  const reader =
+    store.kind === 'lmdb' ? new LmdbReader({ dir: store.dir, durability: storeSync }) : undefined;
+  return StoreClient.overMesh(mesh, boot.store, reader);
+}
+
+/** How another thread is woken: by its eventfd where it has one, else by the word of its bell. */
+async function waker({ eventfds }: ShardBoot): Promise<((participant: number) => boolean) | undefined> {
+  if (eventfds.length === 0) return undefined;
+  const { EventCounter } = await import('../native/eventfd.ts');
+  const counters = eventfds.map((fd) => (fd < 0 ? undefined : new EventCounter(fd)));
+  return (participant) => {
+    const counter = counters[participant];
+    if (!counter) return false;
+    counter.signal();
+    return true;
+  };
+}
+
+async function openNet(
+  boot: ShardBoot,
+  listeners: Listener[],
+  flows: FlowTable,
+  counters: Counters,
+  clock: Clock,
+  mesh: Mesh,
+): Promise<Net> {
+  const { self, epoll, eventfds, sockets, replacement } = boot;
+  const now = () => clock.now();
+  if (boot.backend === 'ffi') {
+    const { FfiNet } = await import('../net/ffi.ts');
+    return new FfiNet({
+      listeners,
+      sockets,
+      epoll,
+      eventfd: eventfds[self],
+      flows,
+      counters,
+      now,
+      replacement,
+    });
+  }
+  void mesh;
+  throw new Error('the core backend is not built yet');
+}
