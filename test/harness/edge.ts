@@ -63,7 +63,7 @@ export async function startEdge(options: EdgeOptions = {}): Promise<Edge> {
   const corePort = options.core?.port ?? (await freePort(coreHost));
   const core = await UdpAgent.open({ host: coreHost, port: corePort, peer: { host, port }, name: 'core' });
   const settings = { UPSTREAM: `sip:${core.hostPort};transport=udp`, ...options.settings };
-  return new Edge(await Holdfast.start({ ...options, host, port, settings }), core);
+  return new Edge(await startOr(core, { ...options, host, port, settings }), core);
 }
 
 /** An edge whose core is reached over TCP. */
@@ -71,5 +71,15 @@ export async function startEdgeOverTcp(options: EdgeOptions = {}): Promise<Edge<
   const coreHost = options.core?.host ?? freshHost();
   const core = await TcpCore.open({ host: coreHost, port: options.core?.port ?? (await freePort(coreHost)) });
   const settings = { UPSTREAM: `sip:${core.hostPort};transport=tcp`, ...options.settings };
-  return new Edge(await Holdfast.start({ ...options, settings }), core);
+  return new Edge(await startOr(core, { ...options, settings }), core);
+}
+
+/** The server, or its failure with the core closed. */
+async function startOr(core: Agent, options: HoldfastOptions): Promise<Holdfast> {
+  try {
+    return await Holdfast.start(options);
+  } catch (error) {
+    await core.close();
+    throw error;
+  }
 }

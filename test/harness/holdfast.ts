@@ -69,7 +69,12 @@ export class Holdfast {
     const port = options.port ?? (await freePort(host));
     const data = await mkdtemp(join(tmpdir(), 'holdfast-test-'));
     const server = new Holdfast(host, port, data, options);
-    await server.launch();
+    try {
+      await server.launch();
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
     return server;
   }
 
