@@ -125,6 +125,7 @@ export class CoreNet implements Net {
     const now = this.#options.now();
     const next = Math.min(timer, this.#streams.settle(now));
     this.#turning = false;
+    if (!this.#running) return;
     if (next <= now || !this.#handler.rest()) {
       this.wake();
       return;

@@ -209,7 +209,11 @@ export class CoreStreams {
 
   #failed(stream: CoreStream, error: NodeJS.ErrnoException): void {
     if (stream.state === CONNECTING) {
+      // It may fail before the flush of the turn that dialled.
+      if (stream.first >= 0) this.#write(stream);
       this.handler.connected(stream.slot, Math.abs(error.errno ?? 0) || 1);
+      const { out } = stream;
+      if (out.length > 0) this.handler.unsent?.(stream.slot, out.start, out.end);
       this.#end(stream, Cause.CONNECT_FAILED);
     } else this.#end(stream, stream.state === OPEN ? causeOf(error) : stream.cause);
   }
@@ -403,6 +407,8 @@ export class CoreStreams {
       stream.socket.destroy();
     }
     this.#streams.clear();
+    this.#undrained.clear();
+    for (const list of [this.#dirty, this.#closed, this.#lingering]) list.length = 0;
   }
 }
 

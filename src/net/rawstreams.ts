@@ -152,6 +152,8 @@ export class RawStreams {
   #connected(stream: RawStream, handler: NetHandler): boolean {
     const error = socketError(stream.fd);
     if (error !== 0) {
+      // It may fail before the flush that follows the dial.
+      if (stream.first >= 0) this.#write(stream, handler);
       handler.connected(stream.slot, Math.abs(error));
       if (stream.out >= 0) handler.unsent?.(stream.slot, stream.outStart, stream.outEnd);
       this.#end(stream, Cause.CONNECT_FAILED);
@@ -318,7 +320,7 @@ export class RawStreams {
       }
       let taken = this.#io.send(stream.fd);
       if (taken < 0 && taken !== -EAGAIN) {
-        this.#end(stream, taken === -ETIMEDOUT ? Cause.TIMEOUT : Cause.RESET);
+        this.#broken(stream, taken);
         return;
       }
       if (taken === this.#io.bytes) {
@@ -380,7 +382,7 @@ export class RawStreams {
     this.#io.segment(stream.outStart, stream.outEnd - stream.outStart);
     const taken = this.#io.send(stream.fd);
     if (taken < 0) {
-      if (taken !== -EAGAIN) this.#end(stream, taken === -ETIMEDOUT ? Cause.TIMEOUT : Cause.RESET);
+      if (taken !== -EAGAIN) this.#broken(stream, taken);
       return;
     }
     stream.outStart += taken;
@@ -391,6 +393,12 @@ export class RawStreams {
     this.#interest(stream);
     handler.backlog(stream.slot, 0);
     if (stream.state === DRAINING && stream.first < 0) this.#finish(stream, now);
+  }
+
+  /** A write failed. A stream that drains was closed for a reason before that. */
+  #broken(stream: RawStream, error: number): void {
+    const cause = error === -ETIMEDOUT ? Cause.TIMEOUT : Cause.RESET;
+    this.#end(stream, stream.state === DRAINING ? stream.cause : cause);
   }
 
   close(slot: number, cause: number, drain: boolean): void {
@@ -448,6 +456,8 @@ export class RawStreams {
       lingering.length = kept;
     }
     const closed = this.#closed;
+    // What the handler queues when it is told wants a round.
+    if (closed.length > 0) next = now;
     for (let i = 0; i < closed.length; i++) {
       const stream = closed[i];
       this.#streams.delete(stream.slot);
@@ -461,7 +471,12 @@ export class RawStreams {
 
   /** Closes all at once, without telling: the end of the shard. */
   closeAll(): void {
-    for (const stream of this.#streams.values()) closeFd(stream.fd);
+    for (const { slot, fd } of this.#streams.values()) {
+      this.#flows.setFd(slot, -1);
+      closeFd(fd);
+    }
     this.#streams.clear();
+    // Within a round there may be some that wait for its end: their descriptors are closed now.
+    for (const list of [this.#dirty, this.#closed, this.#lingering]) list.length = 0;
   }
 }

@@ -22,6 +22,8 @@ export class Source {
   readonly local = new Endpoint();
   /** the upstream itself, a trusted network, or a connection that we opened to one of them */
   trusted = false;
+  /** the upstream itself: what it sends never goes back to it */
+  fromUpstream = false;
 
   copy(from: Source): this {
     this.listener = from.listener;
@@ -31,6 +33,7 @@ export class Source {
     this.remote.copy(from.remote);
     this.local.copy(from.local);
     this.trusted = from.trusted;
+    this.fromUpstream = from.fromUpstream;
     return this;
   }
 }

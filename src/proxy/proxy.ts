@@ -365,9 +365,9 @@ export class StatelessProxy {
       if (this.#nextHop.toUri(buf, uri)) return 0;
       return upstream && this.#nextHop.toUpstream(upstream) ? 0 : 502;
     }
-    if (source.trusted || (this.#authorised && hasToTag(m))) {
+    if (source.fromUpstream || (this.#authorised && hasToTag(m))) {
       if (this.#nextHop.toUri(buf, this.#target)) return 0;
-      if (source.trusted && upstream) return 404; // from the core, to a name: sending it back would be a loop
+      if (source.fromUpstream) return 404; // to a name: sending it back would be a loop
     }
     if (upstream) return this.#nextHop.toUpstream(upstream) ? 0 : 502;
     if (!may && !source.remote.isLoopback) return 403;
@@ -378,16 +378,18 @@ export class StatelessProxy {
   #path(): boolean {
     const { message: m, source, patch } = this.#x;
     const count = viaCount(m, this.#x.via.end);
-    // A ready-made Path from a source that we do not trust is no evidence of a first hop (EP-5.1-10).
-    const first = count === 1 && (source.trusted || !m.has(PATH));
+    const first = count === 1;
+    // A ready-made Path counts only from those whose Path is believed (EP-5.1-10).
+    const believed = source.trusted ? m.first[PATH] : -1;
+    if (!source.trusted)
+      for (let row = m.first[PATH]; row >= 0; row = m.next(row)) patch.cut(m.lineStart[row], m.lineEnd[row]);
     if (count > 1 && !this.#options.pathInner) return true;
     const offered = hasTag(m, SUPPORTED, PATH_TAG);
     if (!offered && this.#options.path === 'strict')
       return this.refuse(421, 'Extension Required', ['Require: path']);
     const slot = this.sourceFlow();
     if (slot < 0) return this.refuse(503, 'Service Unavailable', RETRY_AFTER);
-    const row = m.first[PATH];
-    const w = patch.insert(m.lineStart[row >= 0 ? row : m.first[VIA]]);
+    const w = patch.insert(m.lineStart[believed >= 0 ? believed : m.first[VIA]]);
     writePath(w, this.#own, this.#flows.table, slot, this.#options.coreListener, first);
     if (!offered) w.bytes(SUPPORTED_PATH);
     if (this.#options.path === 'strict') w.bytes(REQUIRE_PATH);

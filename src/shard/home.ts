@@ -218,7 +218,11 @@ export class LocalHome implements Home {
       }
       if (own.isSelf(bytes, uri) || !nextHop.toUri(bytes, uri)) continue;
       this.#retarget(binding, 0);
-      if (formsDialog(exchange.message.method) && !hasToTag(exchange.message) && !exchange.source.trusted)
+      if (
+        formsDialog(exchange.message.method) &&
+        !hasToTag(exchange.message) &&
+        !exchange.source.fromUpstream
+      )
         if (!this.#p.proxy.recordCaller(nextHop.listener)) return;
       this.#p.proxy.toNextHop();
       return;
@@ -243,7 +247,7 @@ export class LocalHome implements Home {
         flows.ensureToken(slot);
         writeRecordRoute(proxy.insertRecordRoute(), own, table, slot, listener, listener, false);
       }
-      if (!source.trusted && !proxy.recordCaller(source.listener)) return;
+      if (!source.fromUpstream && !proxy.recordCaller(source.listener)) return;
     }
     proxy.downFlow(slot, generation, listener);
   }

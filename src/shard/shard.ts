@@ -25,7 +25,7 @@ import { Cause, causeWord } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import { EXEMPT, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
@@ -42,6 +42,7 @@ import {
   PING,
 } from '../wire/framer.ts';
 import { NO_END, NOT_SIP } from '../wire/lexer.ts';
+import { parseNameAddr } from '../wire/nameaddr.ts';
 import { FROM, TO } from '../wire/names.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
 import { TRANSPORTS } from '../wire/via.ts';
@@ -135,7 +136,7 @@ export class Shard implements NetHandler {
       boot.self,
       () => clock.now(),
       config.coreListener,
-      (address) => this.#trust.connection(address),
+      (address) => this.#trust.isUpstream(address) || this.#trust.network(address),
     );
     outlet.connections = this.#connections;
     const branch = new Branch(keyring, boot.incarnation);
@@ -211,7 +212,8 @@ export class Shard implements NetHandler {
     source.generation = slot < 0 ? 0 : this.#table.generation(slot);
     source.remote.copy(from);
     source.local.copy(local);
-    source.trusted = this.#trust.datagram(from);
+    source.fromUpstream = this.#trust.isUpstream(from);
+    source.trusted = source.fromUpstream || this.#trust.network(from);
     this.#message(start, end, true);
   }
 
@@ -289,6 +291,8 @@ export class Shard implements NetHandler {
     this.#flows.remoteOf(slot, source.remote);
     this.#flows.localOf(slot, source.local);
     source.trusted = table.has(slot, EXEMPT);
+    source.fromUpstream =
+      source.trusted && table.has(slot, OUTBOUND_DIALED) && this.#trust.isUpstream(source.remote);
   }
 
   #message(start: number, end: number, datagram: boolean): number {
@@ -430,7 +434,8 @@ export class Shard implements NetHandler {
   #header(id: number): string {
     const m = this.#exchange.message;
     const row = m.first[id];
-    return row < 0 ? '' : latin1(m.buf, m.valueStart[row], m.valueEnd[row]);
+    const text = row < 0 ? '' : latin1(m.buf, m.valueStart[row], m.valueEnd[row]);
+    return parseNameAddr(text)?.uri ?? text;
   }
 
   readonly #flowEnded = (slot: number, generation: number, cause: number): void => {

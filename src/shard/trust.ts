@@ -21,13 +21,9 @@ export class Trust {
     this.#ranges = networks.map(({ host, bits }) => ({ address: Endpoint.parse(host, 0) as Endpoint, bits }));
   }
 
-  datagram(from: Endpoint): boolean {
-    return this.#upstream?.address.equals(from) === true || this.network(from);
-  }
-
-  /** A connection that we open to this address. */
-  connection(to: Endpoint): boolean {
-    return this.datagram(to);
+  /** A datagram from this address, or a connection that we open to it. */
+  isUpstream(address: Endpoint): boolean {
+    return this.#upstream?.address.equals(address) === true;
   }
 
   network(from: Endpoint): boolean {

@@ -183,17 +183,39 @@ describe('flow index', () => {
       for (let i = 0; i < 3; i++) round();
       return v[1] ^ v[3];
     };
-    const descriptor = FlowIndex.allocate(1000, 0x01020304, -5);
-    const table = new FlowTable(FlowTable.allocate(1));
-    const index = new FlowIndex(descriptor, table);
-    const slot = table.claim(1);
-    table.setListener(slot, 2);
-    table.setRemote(slot, 11, 12, 13, -14, 5060);
-    table.setLocal(slot, 21, 22, 23, 24, 5061);
-    table.publish(slot, OPEN);
-    index.insert(slot);
-    const hash = reference([(2 << 16) | 5060, 11, 12, 13, -14, 21, 22, 23, 24], 0x01020304, -5);
-    const at = (1 + (hash & (descriptor.buckets - 1))) * 16 + 1;
-    expect(new Int32Array(descriptor.buffer)[at]).toBe((hash & (-1 << 25)) | 1);
+    const place = (remote: Key['remote'], local: Key['local']) => {
+      const descriptor = FlowIndex.allocate(1000, 0x01020304, -5);
+      const table = new FlowTable(FlowTable.allocate(1));
+      const slot = table.claim(1);
+      table.setListener(slot, 2);
+      table.setRemote(slot, ...remote, 5060);
+      table.setLocal(slot, ...local, 5061);
+      table.publish(slot, OPEN);
+      new FlowIndex(descriptor, table).insert(slot);
+      const words = new Int32Array(descriptor.buffer);
+      const at = words.indexOf(words.subarray(16).find((word) => word !== 0) ?? 0, 16);
+      return { at, entry: words[at], mask: descriptor.buckets - 1 };
+    };
+    for (const [remote, local, words] of [
+      [
+        [11, 12, 13, -14],
+        [21, 22, 23, 24],
+        [11, 12, 13, -14, 21, 22, 23, 24],
+      ],
+      [
+        [0, 0, 0xffff, 11],
+        [0, 0, 0, 1],
+        [0, 0, 0xffff, 11, 0, 0, 0, 1],
+      ],
+      [
+        [0, 0, 0xffff, -11],
+        [0, 0, 0xffff, 24],
+        [-11, 24],
+      ],
+    ] as [Key['remote'], Key['local'], number[]][]) {
+      const hash = reference([(2 << 16) | 5060, ...words], 0x01020304, -5);
+      const { at, entry, mask } = place(remote, local);
+      expect([at, entry]).toEqual([(1 + (hash & mask)) * 16 + 1, (hash & (-1 << 25)) | 1]);
+    }
   });
 });
