@@ -48,6 +48,7 @@ export interface FfiOptions {
 export class FfiNet implements Net {
   readonly name = 'ffi';
   readonly arena = new Arena();
+  readonly ready = Promise.resolve();
   readonly #epoll: Epoll;
   readonly #wakeUp: EventCounter;
   readonly #datagrams: Datagrams;

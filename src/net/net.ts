@@ -49,6 +49,8 @@ export interface Net {
   readonly name: 'ffi' | 'core';
   readonly arena: Arena;
   start(handler: NetHandler): void;
+  /** Settled when all listeners are bound; rejects with the first bind error. At once where main has bound them. */
+  readonly ready: Promise<void>;
   /** Stops the loop, closes what this shard owns. */
   stop(): void;
   /** Makes the loop turn soon, from the outside of a handler call. */

@@ -11,11 +11,15 @@ import { openLog } from '../observe/log.ts';
 import { StoreClient } from '../registrar/client.ts';
 import { LmdbReader } from '../registrar/lmdb.ts';
 import { Clock } from '../shared/clock.ts';
-import { Counters } from '../shared/counters.ts';
+import { Counter, Counters } from '../shared/counters.ts';
+import { TRANSPORT_TCP } from '../shared/flow-record.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import type { ShardBoot, ShardReport } from './boot.ts';
 import { Shard } from './shard.ts';
+
+/** The longest rest on the doorbell; a turn comes at least that often. */
+const REST_MS = 1_000;
 
 export interface ShardTask {
   boot: ShardBoot;
@@ -42,6 +46,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
   });
   const shard = new Shard({ boot, net, table, counters, clock, mesh, listeners, store, log, stopped: stop });
   net.start(shard);
+  await net.ready;
   const inherited = boot.replacement ? shard.inherit() : 0;
   const report: ShardReport = { kind: 'ready', self, inherited };
   port.postMessage(report);
@@ -78,7 +83,7 @@ async function openNet(
   clock: Clock,
   mesh: Mesh,
 ): Promise<Net> {
-  const { self, epoll, eventfds, sockets, replacement } = boot;
+  const { config, self, epoll, eventfds, sockets, replacement } = boot;
   const now = () => clock.now();
   if (boot.backend === 'ffi') {
     const { FfiNet } = await import('../net/ffi.ts');
@@ -93,6 +98,36 @@ async function openNet(
       replacement,
     });
   }
-  void mesh;
-  throw new Error('the core backend is not built yet');
+  const { CoreNet } = await import('../net/core.ts');
+  const net = new CoreNet({
+    listeners,
+    flows,
+    counters,
+    now,
+    shard: self - 1,
+    accept: true,
+    reusePort: config.workers > 1,
+    claimStream: (listener, remote) => claimAccepted(flows, counters, self, listener, remote),
+    bellWait: () => mesh.bell.waitAsync(REST_MS),
+  });
+  return net;
+}
+
+/** A record for a socket that this shard accepted itself, as main makes it on the ffi backend. */
+function claimAccepted(
+  flows: FlowTable,
+  counters: Counters,
+  owner: number,
+  listener: number,
+  remote: Endpoint,
+): number {
+  const slot = flows.claim(owner);
+  if (slot < 0) {
+    counters.inc(Counter.tableFull);
+    return -1;
+  }
+  flows.setKind(slot, TRANSPORT_TCP, remote.family);
+  flows.setListener(slot, listener);
+  flows.setRemote(slot, remote.a0, remote.a1, remote.a2, remote.a3, remote.port);
+  return slot;
 }
