@@ -1,43 +1,12 @@
 /**
- * A thread dies at every step of every call, one after the other: Atomics are replaced by ones that throw at the n-th
- * use. Whatever it leaves, the others go on, and the supervisor's sweep puts it right.
+ * A thread dies at every step of every call, one after the other. Whatever it leaves, the others go on, and the
+ * supervisor's sweep puts it right.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { FlowIndex } from '../../src/shared/flow-index.ts';
 import { CLAIMED, FlowTable, FREE, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 import { Mesh } from '../../src/shared/mesh.ts';
-
-const OPERATIONS = ['load', 'store', 'add', 'sub', 'and', 'or', 'exchange', 'compareExchange'] as const;
-const real = { ...Object.fromEntries(OPERATIONS.map((name) => [name, Atomics[name]])) };
-class Death extends Error {}
-
-function revive(): void {
-  Object.assign(Atomics, real);
-}
-afterEach(revive);
-
-/** Runs it with death at use n of Atomics. True if it died. */
-function dies(n: number, act: () => void): boolean {
-  let left = n;
-  for (const name of OPERATIONS) {
-    const operation = real[name] as (...operands: unknown[]) => number;
-    Object.assign(Atomics, {
-      [name]: (...operands: unknown[]) => {
-        if (left-- === 0) throw new Death();
-        return operation(...operands);
-      },
-    });
-  }
-  try {
-    act();
-    return false;
-  } catch (error) {
-    if (!(error instanceof Death)) throw error;
-    return true;
-  } finally {
-    revive();
-  }
-}
+import { dies } from './steps.ts';
 
 const CAPACITY = 40;
 const DEAD = 1;

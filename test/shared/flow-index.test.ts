@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FlowIndex } from '../../src/shared/flow-index.ts';
-import { FlowTable, OPEN } from '../../src/shared/flow-table.ts';
+import { FlowTable, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 
 interface Key {
   listener: number;
@@ -56,6 +56,22 @@ describe('flow index', () => {
     expect(find({ ...base, port: 7 })).toBe(-1);
   });
 
+  it('never takes another address for the one it has, whatever the hash says', () => {
+    const { index, open, find } = make(1);
+    const base: Key = { listener: 1, remote: [1, 2, 3, 4], port: 5, local: [6, 7, 8, 9] };
+    index.insert(open(base));
+    // enough of each to meet the same bucket and the same fingerprint a few times
+    for (let n = 10; n < 4000; n++) {
+      expect(find({ ...base, listener: n })).toBe(-1);
+      expect(find({ ...base, port: n })).toBe(-1);
+      for (let i = 0; i < 4; i++) {
+        const word = (of: Key['remote']) => of.with(i, n) as Key['remote'];
+        expect(find({ ...base, remote: word(base.remote) })).toBe(-1);
+        expect(find({ ...base, local: word(base.local) })).toBe(-1);
+      }
+    }
+  });
+
   it('finds with addresses as with words, and says which life it found', () => {
     const { table, index, open, end } = make(1);
     const remote = { family: 4, port: 5060, a0: 0, a1: 0, a2: 0xffff, a3: 3 };
@@ -79,8 +95,22 @@ describe('flow index', () => {
     expect([end(first), find(key(1)), index.entries()]).toEqual([true, -1, 0]);
   });
 
+  it('takes the entry of a provisional flow out when its slot is taken over', () => {
+    const table = new FlowTable(FlowTable.allocate(1));
+    const index = new FlowIndex(FlowIndex.allocate(1, 1, 2), table);
+    const slot = table.claim(1);
+    table.setRemote(slot, 0, 0, 0xffff, 1, 5060);
+    table.publish(slot, PROVISIONAL);
+    index.insert(slot);
+    expect([index.reclaim(2), index.entries(), table.remotePort(slot)]).toEqual([slot, 0, 0]);
+    expect(index.reclaim(2)).toBe(-1);
+  });
+
   it('is a map of addresses to live flows, in the smallest index as in a roomy one', () => {
-    const step = fc.record({ op: fc.constantFrom('open', 'end', 'die', 'sweep'), n: fc.nat(80) });
+    const step = fc.record({
+      op: fc.constantFrom('open', 'open', 'open', 'open', 'open', 'end', 'die', 'sweep'),
+      n: fc.nat(90),
+    });
     fc.assert(
       // 4 buckets of 15 for 100 slots: chains overflow and fill up
       fc.property(
@@ -121,10 +151,10 @@ describe('flow index', () => {
             }
             entries = index.entries();
           }
-          for (let n = 0; n <= 80; n++) expect(find(key(n))).toBe(model.get(n) ?? -1);
+          for (let n = 0; n <= 90; n++) expect(find(key(n))).toBe(model.get(n) ?? -1);
           index.sweepStale();
           expect(index.entries()).toBe(model.size);
-          for (let n = 0; n <= 80; n++) expect(find(key(n))).toBe(model.get(n) ?? -1);
+          for (let n = 0; n <= 90; n++) expect(find(key(n))).toBe(model.get(n) ?? -1);
         },
       ),
       { numRuns: 40 },

@@ -46,8 +46,8 @@ describe('mesh', () => {
   it('wakes a participant once, and only if it sleeps', () => {
     const descriptor = Mesh.allocate(3, 256);
     const woken: number[] = [];
-    const a = new Mesh(descriptor, 0, (participant) => woken.push(participant));
-    const c = new Mesh(descriptor, 2, (participant) => woken.push(participant));
+    const a = new Mesh(descriptor, 0, (participant) => woken.push(participant) > 0);
+    const c = new Mesh(descriptor, 2, (participant) => woken.push(participant) > 0);
     const b = new Mesh(descriptor, 1);
     a.send(1, 1, 0);
     expect(woken).toEqual([]);

@@ -37,6 +37,17 @@ describe('slab', () => {
     expect([slab.giveBack(at), slab.giveBack(at), slab.inUse]).toEqual([true, false, 0]);
   });
 
+  it('finds every free block again when the chunks of one size empty in the middle of their list', () => {
+    const slab = new Slab(Slab.allocate(3 * MAX_BLOCK));
+    const blocks = Array.from({ length: 12 }, () => slab.lease(64 * KIB));
+    expect(slab.lease(64 * KIB)).toBe(-1);
+    for (const i of [0, 4, 8]) slab.giveBack(blocks[i]);
+    for (const i of [5, 6, 7]) slab.giveBack(blocks[i]);
+    const again = [0, 4, 8, 5, 6, 7].map(() => slab.lease(64 * KIB));
+    expect(again.sort()).toEqual([0, 4, 8, 5, 6, 7].map((i) => blocks[i]).sort());
+    expect(slab.lease(64 * KIB)).toBe(-1);
+  });
+
   it('leaves the block as it was when it cannot grow', () => {
     const slab = new Slab(Slab.allocate(MAX_BLOCK));
     const at = slab.lease(100);

@@ -1,0 +1,49 @@
+/**
+ * Looks between the steps of a call: Atomics are replaced, for the time of one act, by ones that run `event` before the
+ * n-th use. What happens there is a thread's death (it throws) or another thread's whole call (it runs to the end).
+ */
+const OPERATIONS = ['load', 'store', 'add', 'sub', 'and', 'or', 'exchange', 'compareExchange'] as const;
+const real = Object.fromEntries(OPERATIONS.map((name) => [name, Atomics[name]]));
+
+/** Runs it with the event at use n. Returns the number of uses that there were. */
+export function atStep(n: number, event: () => void, act: () => void): number {
+  let uses = 0;
+  const replaced: Record<string, unknown> = {};
+  for (const name of OPERATIONS) {
+    const operation = real[name] as (...operands: unknown[]) => number;
+    replaced[name] = (...operands: unknown[]) => {
+      if (uses++ === n) {
+        Object.assign(Atomics, real);
+        event();
+        Object.assign(Atomics, replaced);
+      }
+      return operation(...operands);
+    };
+  }
+  try {
+    Object.assign(Atomics, replaced);
+    act();
+    return uses;
+  } finally {
+    Object.assign(Atomics, real);
+  }
+}
+
+class Death extends Error {}
+
+/** True if it died at use n, false if it was over before. */
+export function dies(n: number, act: () => void): boolean {
+  try {
+    atStep(
+      n,
+      () => {
+        throw new Death();
+      },
+      act,
+    );
+    return false;
+  } catch (error) {
+    if (error instanceof Death) return true;
+    throw error;
+  }
+}
