@@ -1,0 +1,8 @@
+/** Bindings in a Map. */
+import { MemoryBackend } from '../../src/registrar/memory.ts';
+import type { Suite } from '../suite.ts';
+import { locationCases } from './location.ts';
+
+export default function prepare(): Suite {
+  return { cases: [1000, 100_000].flatMap((count) => locationCases(new MemoryBackend(), count)) };
+}
