@@ -93,6 +93,7 @@ export class CoreDatagrams {
     const start = this.#arena.receive + this.#held++ * DATAGRAM_SLOT;
     this.#arena.mem.set(message, start);
     this.#local.copy(listener.address);
+    handler.tick();
     handler.datagram(listener.id, this.#from, this.#local, start, start + message.length);
     this.#woken();
   }

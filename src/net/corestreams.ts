@@ -185,6 +185,7 @@ export class CoreStreams {
     const start = this.#arena.stream;
     this.#woken();
     if (kept.length === 0) {
+      this.handler.tick();
       const used = this.handler.bytes(slot, start, start + n);
       if (stream.state !== OPEN || used >= n) return;
       if (!kept.append(start + used, start + n)) this.#end(stream, Cause.TOO_LARGE);
@@ -195,6 +196,7 @@ export class CoreStreams {
       this.#end(stream, Cause.TOO_LARGE);
       return;
     }
+    this.handler.tick();
     const used = this.handler.bytes(slot, kept.start, kept.end);
     if (stream.state !== OPEN) return;
     kept.consume(used);

@@ -110,6 +110,7 @@ export class FfiNet implements Net {
     const n = this.#epoll.wait(this.#timeout(again));
     let libuv = n > 0 ? 0 : -1;
     const now = this.#now();
+    handler.tick();
     for (let i = 0; i < n; i++) {
       const slot = this.#epoll.data0(i);
       const generation = this.#epoll.data1(i);

@@ -21,6 +21,8 @@ export interface Listener {
 }
 
 export interface NetHandler {
+  /** Before anything that came in is told: the time to take it at. */
+  tick(): void;
   datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void;
   /**
    * Bytes of a stream, from the first that was not used up last time. Returns how many are used up now;

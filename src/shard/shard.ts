@@ -92,7 +92,7 @@ export class Shard implements NetHandler {
   readonly #ended: Sampled;
   readonly #address = new Endpoint();
   #resting = false;
-  /** the time of this turn, in deciseconds */
+  /** the time of this round, in deciseconds */
   #ds = 0;
 
   constructor(parts: ShardParts) {
@@ -190,6 +190,10 @@ export class Shard implements NetHandler {
   }
 
   // ---- network
+
+  tick(): void {
+    this.#ds = deciseconds(this.#clock.now());
+  }
 
   datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
     const { mem } = this.#net.arena;
