@@ -3,8 +3,8 @@
  * line and the shape of its JSON report. Reports stay in `.conformance/`, one file a run, and the
  * conformance table is made from them.
  *
- * A wire test is a test file that starts the server through test/harness/holdfast.ts; only those
- * depend on the backend, so only those run twice.
+ * A wire test is a test file that starts the server, that is, imports test/harness/holdfast.ts or a
+ * harness file around it; only those depend on the backend, so only those run twice.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -39,7 +39,16 @@ export function hasFfi(): boolean {
   return createRequire(import.meta.url)('node:module').isBuiltin('node:ffi');
 }
 
-const starts = (file: string) => readFileSync(file, 'utf8').includes('harness/holdfast.ts');
+/** The harness files that start the server, or set one up around it. */
+const starters = readdirSync(join(ROOT, 'test/harness')).filter(
+  (f) =>
+    f === 'holdfast.ts' || readFileSync(join(ROOT, 'test/harness', f), 'utf8').includes("'./holdfast.ts'"),
+);
+
+const starts = (file: string) => {
+  const text = readFileSync(file, 'utf8');
+  return starters.some((f) => text.includes(`harness/${f}'`));
+};
 
 /** Test files (relative to the root) that start the server. */
 export function wireTests(): string[] {

@@ -34,6 +34,10 @@ async function delivered(client: Agent, flow: Flow): Promise<void> {
   await edge.core.next(isResponse(200, callId));
 }
 
+/** The log line of the flow's end: the thread that owns the flow has seen the new time. */
+const ended = (client: Agent) =>
+  edge.server.logged((l) => l.event === 'flow-ended' && l.peer === client.hostPort);
+
 const statusDown = async (flow: Flow) =>
   (await edge.core.next(isFinal(sendDown(edge.core, flow, 'MESSAGE')))).message.status;
 
@@ -91,6 +95,7 @@ describe.each(BOTH)('a flow over %s that has been told Flow-Timer', (transport) 
     const client = await edge.client(transport);
     const flow = await registerFlow(client, edge.core);
     await pass(FLOW_TIMER + GRACE + 3);
+    await ended(client);
     expect(await statusDown(flow)).toBe(430);
     if (transport === 'TCP') await (client as TcpAgent).closed;
   });
@@ -150,8 +155,7 @@ describe('a flow that falls silent', () => {
     await registerFlow(client, edge.core);
     await pass(FLOW_TIMER + GRACE + 3);
     await (client as TcpAgent).closed;
-    const line = await edge.server.logged((l) => l.event === 'flow-ended' && l.peer === client.hostPort);
-    expect(line.cause).toBe('expired');
+    expect((await ended(client)).cause).toBe('expired');
   });
 
   it('does not take another flow of the same client host with it [EP-5.4-08]', async () => {
@@ -163,6 +167,7 @@ describe('a flow that falls silent', () => {
       await pass(FLOW_TIMER - 2);
       await lively.probe();
     }
+    await ended(silent);
     expect(await statusDown(dead)).toBe(430);
     await delivered(lively, alive);
   });
