@@ -58,6 +58,7 @@ export class FfiNet implements Net {
   #running = false;
   #attentive = ATTENTIVE;
   #nextTimer = 0;
+  #flushing = false;
 
   constructor(options: FfiOptions) {
     this.#epoll = new Epoll(options.epoll);
@@ -174,8 +175,14 @@ export class FfiNet implements Net {
   }
 
   flush(): void {
-    this.#datagrams.flush(this.#handler);
-    this.#streams.flush(this.#now(), this.#handler);
+    if (this.#flushing) return; // `unsent` may ask for room: it has to do with what is left
+    this.#flushing = true;
+    const now = this.#now();
+    do {
+      this.#datagrams.flush(this.#handler);
+      this.#streams.flush(now, this.#handler);
+    } while (this.#streams.reportLost(this.#handler));
     this.arena.emptied();
+    this.#flushing = false;
   }
 }

@@ -33,8 +33,11 @@ export interface NetHandler {
   opened(slot: number): void;
   /** The end of an outgoing connection attempt; `error` 0 or an errno. The record stays claimed. */
   connected(slot: number, error: number): void;
-  /** Before `closed`: bytes of an outgoing connection that never came up, so that they can be answered. */
-  unsent?(slot: number, start: number, end: number): void;
+  /**
+   * Before `closed`: messages that the stream did not take, because its connection never came up or has
+   * broken. Called while output is flushed; what it queues goes out with the same flush.
+   */
+  unsent(slot: number, start: number, end: number): void;
   /** The stream is gone, its descriptor closed. The flow record is the handler's to release. */
   closed(slot: number, cause: number): void;
   /** What a stream sent could not all be given to the kernel, or was at last: `waiting` bytes are kept. */

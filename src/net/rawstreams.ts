@@ -86,6 +86,8 @@ export class RawStreams {
   readonly #segmentNext = new Int32Array(SEGMENTS);
   #segments = 0;
   readonly #dirty: RawStream[] = [];
+  /** slot, start, end of what could not be written */
+  readonly #lost: number[] = [];
   readonly #closed: RawStream[] = [];
   readonly #lingering: RawStream[] = [];
   readonly #cookie = new Int32Array(2);
@@ -155,7 +157,7 @@ export class RawStreams {
       // It may fail before the flush that follows the dial.
       if (stream.first >= 0) this.#write(stream, handler);
       handler.connected(stream.slot, Math.abs(error));
-      if (stream.out >= 0) handler.unsent?.(stream.slot, stream.outStart, stream.outEnd);
+      if (stream.out >= 0) handler.unsent(stream.slot, stream.outStart, stream.outEnd);
       this.#end(stream, Cause.CONNECT_FAILED);
       return false;
     }
@@ -320,6 +322,7 @@ export class RawStreams {
       }
       let taken = this.#io.send(stream.fd);
       if (taken < 0 && taken !== -EAGAIN) {
+        this.#lose(stream.slot, segment, from);
         this.#broken(stream, taken);
         return;
       }
@@ -342,6 +345,24 @@ export class RawStreams {
       segment = this.#segmentNext[segment];
       from = segment < 0 ? 0 : this.#segmentStart[segment];
     }
+  }
+
+  /** Whole messages that a broken connection did not take: they are told, so that they can be answered. */
+  #lose(slot: number, first: number, from: number): void {
+    for (let i = first; i >= 0; i = this.#segmentNext[i]) {
+      // Bytes behind a part that was taken are no messages of their own.
+      if (i === first && from !== this.#segmentStart[i]) continue;
+      this.#lost.push(slot, this.#segmentStart[i], this.#segmentEnd[i]);
+    }
+  }
+
+  /** Tells what the last flush lost; its bytes still stand in the out region. True if there was anything. */
+  reportLost(handler: NetHandler): boolean {
+    const lost = this.#lost;
+    if (lost.length === 0) return false;
+    for (let i = 0; i < lost.length; i += 3) handler.unsent(lost[i], lost[i + 1], lost[i + 2]);
+    lost.length = 0;
+    return true;
   }
 
   /** Bytes that the kernel did not take move into the stream's slab. */

@@ -64,10 +64,15 @@ export class Exchange {
   /** the time, in deciseconds of the process */
   ds = 0;
 
-  constructor(arena: Arena) {
+  /**
+   * `second`: for what happens while output is flushed, which may be in the middle of another exchange: it
+   * has the other half of the scratch region.
+   */
+  constructor(arena: Arena, second = false) {
+    const half = arena.scratchSize >> 1;
     this.arena = arena;
     this.out = new Writer(arena.mem);
-    this.patch = new Patch(arena.mem, arena.scratch, arena.scratchSize);
+    this.patch = new Patch(arena.mem, second ? arena.scratch + half : arena.scratch, half);
   }
 
   /** Opens the writer at room for one message of any size; returns where it starts. */

@@ -82,6 +82,8 @@ export class Shard implements NetHandler {
   readonly #flows: Flows;
   readonly #proxy: StatelessProxy;
   readonly #responses: Responses;
+  /** answers what could not be written; it has an exchange of its own, since a flush may come in the middle of another */
+  readonly #undelivered: Responses;
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
@@ -156,6 +158,14 @@ export class Shard implements NetHandler {
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
     this.#responses.registrationSeen = this.#registrationSeen;
+    this.#undelivered = new Responses(
+      new Exchange(net.arena, true),
+      outlet,
+      this.#flows,
+      new Branch(keyring, boot.incarnation),
+      counters,
+      config.flowTimer,
+    );
     this.#proxy.callSeen = this.#callSeen;
     this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
     this.#flows.ended = this.#flowEnded;
@@ -323,10 +333,14 @@ export class Shard implements NetHandler {
   }
 
   unsent(slot: number, start: number, end: number): void {
-    void slot;
+    const dialled = this.#table.has(slot, OUTBOUND_DIALED);
     const framer = new Framer();
-    for (let p = start; framer.next(this.#net.arena.mem, p, end) === MESSAGE; p = framer.frameEnd)
-      this.#responses.undelivered(framer.frameStart, framer.frameEnd, 500, 'Next Hop Unreachable');
+    for (let p = start; framer.next(this.#net.arena.mem, p, end) === MESSAGE; p = framer.frameEnd) {
+      // 16.9: a client's flow that is lost while sending counts as 430
+      if (dialled)
+        this.#undelivered.undelivered(framer.frameStart, framer.frameEnd, 500, 'Next Hop Unreachable');
+      else this.#undelivered.undelivered(framer.frameStart, framer.frameEnd, 430, 'Flow Failed');
+    }
   }
 
   closed(slot: number, cause: number): void {
@@ -407,7 +421,7 @@ export class Shard implements NetHandler {
     if (at < 0) return;
     arena.mem.set(ring.memory.subarray(ring.payloadOffset, ring.payloadOffset + length), at);
     this.#counters.inc(Counter.flowFailed);
-    this.#responses.undelivered(at, at + length, 430, 'Flow Failed');
+    this.#undelivered.undelivered(at, at + length, 430, 'Flow Failed');
     arena.slabs.giveBack(at);
   }
 
