@@ -67,6 +67,7 @@ const LF = 10;
 const SP = 32;
 const TAB = 9;
 const COLON = 58;
+const BACKSLASH = 92;
 
 export class Message {
   buf: Uint8Array = new Uint8Array(0);
@@ -143,9 +144,11 @@ export class Message {
     this.last.fill(-1);
     const startLine = this.#startLine(buf, start);
     if (startLine < 0) return -startLine;
-    // The headers are read even below a start line of another version, so that the answer can be composed.
+    // The headers are read even below a start line of another version or of excessive length, so that the
+    // answer can be composed.
     const verdict = this.#headers(buf, startLine);
     if (verdict !== OK) return verdict;
+    if (startLine - 2 - start > MAX_START_LINE) return TOO_LARGE;
     if (this.#badVersion) return BAD_VERSION;
     return this.#mandatory(buf, datagram);
   }
@@ -177,7 +180,7 @@ export class Message {
       this.uriStart = ++p;
       while (buf[p] > SP) p++;
       this.uriEnd = p;
-      if (buf[p] !== SP) return -BAD_START_LINE;
+      if (buf[p] !== SP) return this.#looseStartLine(buf, p);
       p++;
       if (p - 1 === this.uriStart) return this.#looseStartLine(buf, p);
       if (!isVersion(buf, p) || buf[p + 7] !== CR) {
@@ -188,11 +191,10 @@ export class Message {
       } else p += 7;
     }
     if (buf[p] !== CR || buf[p + 1] !== LF) return -BAD_START_LINE;
-    if (p - start > MAX_START_LINE) return -TOO_LARGE;
     return p + 2;
   }
 
-  /** A start line with spaces where none may be (RFC 4475 3.1.2.8 and others): 400, once its headers are known. */
+  /** No version, or spaces where none may be (RFC 4475 3.1.2.8 and others): 400, once its headers are known. */
   #looseStartLine(buf: Uint8Array, from: number): number {
     let p = from;
     while (buf[p] >= SP || buf[p] === TAB) p++;
@@ -215,7 +217,7 @@ export class Message {
       while (CHARS[buf[p]] & TOKEN) p++;
       const nameEnd = p;
       while (buf[p] === SP || buf[p] === TAB) p++;
-      if (buf[p] !== COLON || nameEnd === lineStart) return p >= this.end ? NO_END : BAD_HEADER;
+      if (buf[p] !== COLON || nameEnd === lineStart) return p + 1 >= this.end ? NO_END : BAD_HEADER;
       p++;
       while (CHARS[buf[p]] & LWS) {
         // a fold: CR LF and then white space; anything else ends the (empty) value
@@ -228,7 +230,13 @@ export class Message {
       const valueStart = p;
       for (;;) {
         while (buf[p] >= SP || buf[p] === TAB) p++;
-        if (buf[p] !== CR || buf[p + 1] !== LF) return p >= this.end ? NO_END : BAD_HEADER;
+        if (buf[p] !== CR || buf[p + 1] !== LF) {
+          if (p + 1 >= this.end) return NO_END;
+          // A quoted-pair may hold any octet but CR and LF (RFC 3261 25.1, RFC 4475 3.1.1.2).
+          if (buf[p] === CR || buf[p] === LF || buf[p - 1] !== BACKSLASH) return BAD_HEADER;
+          p++;
+          continue;
+        }
         if (buf[p + 2] !== SP && buf[p + 2] !== TAB) break;
         p += 3;
       }
