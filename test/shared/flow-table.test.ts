@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CLAIMED, CLOSING, FlowTable, FREE, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
+import { atStep } from './steps.ts';
 
 const A = 1;
 const B = 2;
@@ -112,6 +113,22 @@ describe('flow table', () => {
       expect(table.reclaimProvisional(B)).toBe(-1);
     }
     expect([table.used(), table.owned(A), table.owned(B)]).toEqual([0, 0, 0]);
+  });
+
+  it('need not look through all the provisional flows that have ended to find the oldest that lives', () => {
+    const table = new FlowTable(FlowTable.allocate(2000));
+    for (let i = 0; i < 1000; i++) table.release(...open(table, A, PROVISIONAL), 1);
+    const [slot] = open(table, A, PROVISIONAL);
+    let taken = -1;
+    const uses = atStep(
+      -1,
+      () => {},
+      () => {
+        taken = table.reclaimProvisional(B);
+      },
+    );
+    expect(taken).toBe(slot);
+    expect(uses).toBeLessThan(50);
   });
 
   it('shows a dead shard everything it had, gives back what it only claimed, and keeps what the visitor keeps', () => {
