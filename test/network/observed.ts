@@ -1,0 +1,76 @@
+/**
+ * Entry of a server that can be looked into: the same as the CLI starts, and over the IPC channel what a
+ * black box does not show: records in use, counters, which shard owns which flow. It can also be told
+ * to let a shard fail.
+ *
+ * It says 'ready' once; each message { id, ask } is answered by { id, answer }.
+ */
+import { loadConfig } from '../../src/config/load.ts';
+import { start } from '../../src/main/start.ts';
+import { causeWord } from '../../src/shared/cause.ts';
+import { OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
+
+export interface Ask {
+  id: number;
+  ask: 'state' | 'flows' | 'fail';
+  shard?: number;
+}
+
+export interface State {
+  /** flow records that are not free */
+  used: number;
+  /** of those, by shard */
+  owned: number[];
+  counters: Record<string, number>;
+}
+
+export interface FlowView {
+  slot: number;
+  generation: number;
+  owner: number;
+  transport: number;
+  remotePort: number;
+  provisional: boolean;
+  flags: number;
+  /** of the life before this one */
+  cause: string;
+}
+
+const running = await start(loadConfig(process.env));
+const { table, counters, config } = running;
+
+function state(): State {
+  return {
+    used: table.used(),
+    owned: Array.from({ length: config.workers }, (_, i) => table.owned(i + 1)),
+    counters: counters.snapshot(),
+  };
+}
+
+function flows(): FlowView[] {
+  const list: FlowView[] = [];
+  for (let slot = 0; slot < table.capacity; slot++) {
+    const state = table.state(slot);
+    if (state !== OPEN && state !== PROVISIONAL) continue;
+    list.push({
+      slot,
+      generation: table.generation(slot),
+      owner: table.owner(slot),
+      transport: table.transport(slot),
+      remotePort: table.remotePort(slot),
+      provisional: state === PROVISIONAL,
+      flags: table.flags(slot),
+      cause: causeWord(table.cause(slot)),
+    });
+  }
+  return list;
+}
+
+process.on('message', ({ id, ask, shard }: Ask) => {
+  if (ask === 'fail') running.failShard(shard ?? 0);
+  process.send?.({ id, answer: ask === 'flows' ? flows() : state() });
+});
+const stop = () => void running.stop().finally(() => process.exit(0));
+process.on('disconnect', stop);
+process.on('SIGTERM', stop);
+process.send?.('ready');
