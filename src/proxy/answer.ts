@@ -16,6 +16,7 @@ import type { Exchange, Outlet, Source } from './exchange.ts';
 
 const reasons = new Map<string, Uint8Array>();
 const TO_TAG = new Uint8Array(8);
+const UNHASHED_TAG = ascii('holdfast');
 const DEFAULT_PORT = 5060;
 
 const bytesOf = (reason: string): Uint8Array => {
@@ -60,13 +61,30 @@ export class Answers {
       }
     }
     composeEnd(out);
+    this.#leave(start, source.transport === UDP ? this.destination(m, via, source) : source.remote);
+  }
+
+  /**
+   * Answers a request whose Via cannot be read (RFC 4475 3.1.2.1): with its Via as it stands, to where the
+   * request came from.
+   */
+  sendBack(status: number, reason: string): void {
+    const { message: m, source, out } = this.#exchange;
+    if (m.method === ACK || m.first[VIA] < 0) return;
+    const start = this.#exchange.openOut();
+    composeHead(out, m, status, bytesOf(reason), undefined, UNHASHED_TAG);
+    composeEnd(out);
+    this.#leave(start, source.remote);
+  }
+
+  #leave(start: number, to: Endpoint): void {
+    const { source, out } = this.#exchange;
     if (out.overflow) {
       this.#counters.inc(Counter.tooLarge);
       return;
     }
     const end = this.#exchange.keepOut();
-    if (source.transport === UDP)
-      this.#outlet.toDatagram(source.listener, this.destination(m, via, source), source.local, start, end);
+    if (source.transport === UDP) this.#outlet.toDatagram(source.listener, to, source.local, start, end);
     else this.#outlet.toFlow(source.slot, source.generation, start, end);
   }
 

@@ -133,6 +133,7 @@ export class StatelessProxy {
     const viaRow = m.first[VIA];
     if (viaRow < 0 || !via.parse(m.buf, m.valueStart[viaRow], m.valueEnd[viaRow])) {
       this.#counters.inc(Counter.malformed);
+      this.#answers.sendBack(400, 'Bad Via');
       return;
     }
     if (verdict !== OK) {
@@ -225,6 +226,7 @@ export class StatelessProxy {
     target.maddrStart = target.maddrFrom = -1;
     target.port = 0;
     target.transport = 0;
+    target.transportFrom = -1;
   }
 
   /** One Route value of ours. False: the request has been answered. */

@@ -139,6 +139,8 @@ export class Message {
     this.status = 0;
     this.maxForwards = -1;
     this.contentLength = -1;
+    this.cseqNumber = 0;
+    this.cseqMethod = M_OTHER;
     this.cseqMethodStart = 0;
     this.first.fill(-1);
     this.last.fill(-1);
