@@ -22,6 +22,10 @@ const SCRATCH = STREAM + STREAM_READ + KIB;
 const SCRATCH_SIZE = 64 * KIB;
 const OUT = SCRATCH + SCRATCH_SIZE;
 const OUT_SIZE = 2048 * KIB;
+/** what transactions keep to send again, in cells: most messages fit in one */
+const KEPT = OUT + OUT_SIZE;
+export const KEPT_CELL = KIB;
+export const KEPT_CELLS = 96 * KIB;
 
 /** The largest outgoing message: MAX_MESSAGE of wire/limits.ts and what is added to it. */
 const LARGEST = 264 * KIB;
@@ -33,6 +37,7 @@ export class Arena {
   readonly stream = STREAM;
   readonly scratch = SCRATCH;
   readonly scratchSize = SCRATCH_SIZE;
+  readonly kept = KEPT;
   readonly slabs: Slab;
   /** where the next outgoing message starts */
   outAt = OUT;
@@ -41,7 +46,7 @@ export class Arena {
   flush: () => void = () => {};
 
   constructor() {
-    const buffer = new SharedArrayBuffer(OUT + OUT_SIZE);
+    const buffer = new SharedArrayBuffer(KEPT + KEPT_CELL * KEPT_CELLS);
     this.mem = Buffer.from(buffer);
     this.slabs = new Slab({ buffer, chunks: CHUNKS });
   }

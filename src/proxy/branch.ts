@@ -1,6 +1,13 @@
 /**
- * The branch of a stateless proxy (RFC 3261 16.11): all that a response needs to find its way back,
- * under a MAC, so that nobody can make one and inject a response into a flow.
+ * The branches that we write, under a MAC, so that nobody can make one and inject a response into a flow.
+ *
+ * Of a transaction: whose it is. A response finds it on whichever shard it arrives.
+ *
+ *   z9hG4bK base64url( flags 1 | shard 1 | incarnation 4 | id 4 | generation 4 | loop 4 | MAC 8 )
+ *
+ * `loop` is the second part of RFC 5393 4.2: a hash of what the request was routed by.
+ *
+ * Stateless (RFC 3261 16.11): all that a response needs to find its way back.
  *
  *   z9hG4bK base64url( flags 1 | listener 1 | incarnation 4 | [slot 4 | generation 4]
  *                      | [destination address 4 or 16 | port 2] | hash 8 | MAC 8 )
@@ -17,13 +24,15 @@ import type { Keyring } from '../flow/keyring.ts';
 import { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Message } from '../wire/lexer.ts';
-import { CALL_ID, FROM } from '../wire/names.ts';
+import { CALL_ID, FROM, ROUTE } from '../wire/names.ts';
 import type { Via } from '../wire/via.ts';
 import type { Writer } from '../wire/writer.ts';
 
 const FLOW = 1;
 const V4 = 2;
 const V6 = 4;
+const TRANSACTION = 128;
+const TRANSACTION_OCTETS = 6 + 12 + 8;
 const HASH_AND_MAC = 16;
 const SHORTEST = 6 + 6 + HASH_AND_MAC;
 const LONGEST = 6 + 8 + 18 + HASH_AND_MAC;
@@ -36,6 +45,10 @@ export class Branch {
   generation = 0;
   hasDestination = false;
   readonly destination = new Endpoint();
+  /** the client transaction that the branch names, -1 for a stateless one; `generation` is then its own */
+  transaction = -1;
+  shard = 0;
+  loop = 0;
   readonly #incarnation: number;
   readonly #hash: SipHash;
   readonly #mac: SipHash;
@@ -86,6 +99,33 @@ export class Branch {
     w.range(this.#text, 0, length);
   }
 
+  /** Writes the text behind "z9hG4bK" for a client transaction. */
+  writeTransaction(w: Writer, shard: number, id: number, generation: number, loop: number): void {
+    const o = this.#octets;
+    o[0] = TRANSACTION;
+    o[1] = shard;
+    put32(o, 2, this.#incarnation);
+    put32(o, 6, id);
+    put32(o, 10, generation);
+    put32(o, 14, loop);
+    this.#mac.hash(o, 0, 18);
+    put32(o, 18, this.#mac.lo);
+    put32(o, 22, this.#mac.hi);
+    const length = encodeBase64url(o, 0, TRANSACTION_OCTETS, this.#text, 0);
+    w.range(this.#text, 0, length);
+  }
+
+  /** What the request is routed by (RFC 5393 4.2): Request-URI and the Route values, not the method. */
+  loopHash(m: Message): number {
+    const hash = this.#hash;
+    hash.begin();
+    hash.update(m.buf, m.uriStart, m.uriEnd);
+    for (let row = m.first[ROUTE]; row >= 0; row = m.next(row))
+      hash.update(m.buf, m.valueStart[row], m.valueEnd[row]);
+    hash.end();
+    return hash.lo;
+  }
+
   #hashRequest(m: Message, via: Via): void {
     const hash = this.#hash;
     const { buf } = m;
@@ -106,16 +146,26 @@ export class Branch {
   read(buf: Uint8Array, start: number, end: number): boolean {
     const o = this.#octets;
     const length = end - start - COOKIE_LENGTH;
-    if (length <= 0 || length > 72) return false;
+    if (length <= 0 || length > 72 || !cookieAt(buf, start)) return false;
     const n = decodeBase64url(buf, start + COOKIE_LENGTH, end, o, 0);
     if (n < SHORTEST || n > LONGEST) return false;
     this.#mac.hash(o, 0, n - 8);
     if ((get32(o, n - 8) ^ this.#mac.lo) | (get32(o, n - 4) ^ this.#mac.hi)) return false;
     if (get32(o, 2) !== (this.#incarnation | 0)) return false;
-    this.listener = o[1];
-    let p = 6;
     this.slot = -1;
     this.generation = 0;
+    this.hasDestination = false;
+    if (o[0] & TRANSACTION) {
+      if (n !== TRANSACTION_OCTETS) return false;
+      this.shard = o[1];
+      this.transaction = get32(o, 6);
+      this.generation = get32(o, 10);
+      this.loop = get32(o, 14);
+      return true;
+    }
+    this.transaction = -1;
+    this.listener = o[1];
+    let p = 6;
     if (o[0] & FLOW) {
       this.slot = get32(o, p);
       this.generation = get32(o, p + 4);
@@ -148,9 +198,11 @@ export class Branch {
 
 /** Does the branch start with z9hG4bK (RFC 3261 8.1.1.7)? */
 export function hasCookie(buf: Uint8Array, via: Via): boolean {
-  const p = via.branchStart;
+  return via.branchEnd - via.branchStart > COOKIE_LENGTH && cookieAt(buf, via.branchStart);
+}
+
+function cookieAt(buf: Uint8Array, p: number): boolean {
   return (
-    via.branchEnd - p > COOKIE_LENGTH &&
     buf[p] === 122 &&
     buf[p + 1] === 57 &&
     buf[p + 2] === 104 &&

@@ -22,6 +22,9 @@ export class Source {
   readonly local = new Endpoint();
   /** the upstream itself, a trusted network, or a connection that we opened to one of them */
   trusted = false;
+  /** the server transaction of the request, -1: it is handled without one */
+  transaction = -1;
+  transactionGeneration = 0;
   /** the upstream itself: what it sends never goes back to it */
   fromUpstream = false;
 
@@ -34,6 +37,8 @@ export class Source {
     this.local.copy(from.local);
     this.trusted = from.trusted;
     this.fromUpstream = from.fromUpstream;
+    this.transaction = from.transaction;
+    this.transactionGeneration = from.transactionGeneration;
     return this;
   }
 }

@@ -19,6 +19,8 @@ export class Forwarder {
   readonly #own: Own;
   readonly #branch: Branch;
   readonly #answers: Answers;
+  /** of the transactions that it writes branches for */
+  shard = 0;
   /** the range that `compose` wrote */
   start = 0;
   end = 0;
@@ -30,14 +32,22 @@ export class Forwarder {
     this.#answers = answers;
   }
 
-  /** Writes the request for `listener` (whose name stands in Via), `stream` if it goes out on one. False: too large. */
-  compose(listener: number, stream: boolean): boolean {
+  /**
+   * Writes the request for `listener` (whose name stands in Via), `stream` if it goes out on one, with the
+   * branch of a client transaction or, without one, a stateless branch. False: too large.
+   */
+  compose(listener: number, stream: boolean, transaction = -1, generation = 0): boolean {
     const { message: m, patch, out } = this.#exchange;
     const viaRow = m.first[VIA];
     const w = patch.insert(m.lineStart[viaRow]);
     w.bytes(this.#own.listeners[listener].via);
-    this.#aim();
-    this.#branch.write(w, m, this.#exchange.via);
+    if (transaction >= 0) {
+      const loop = this.#branch.loopHash(m);
+      this.#branch.writeTransaction(w, this.shard, transaction, generation, loop);
+    } else {
+      this.#aim();
+      this.#branch.write(w, m, this.#exchange.via);
+    }
     w.crlf();
     if (m.maxForwards < 0) w.bytes(MAX_FORWARDS_70);
     if (stream && m.contentLength < 0) {

@@ -23,9 +23,18 @@ const EXPIRES_PARAM = ascii('expires');
 const FLOW_TIMER_NAME = ascii('Flow-Timer: ');
 const CONTENT_LENGTH = ascii('Content-Length: ');
 const TAG = ascii('holdfast');
+const STATUS_500 = ascii('SIP/2.0 500 Server Internal Error');
 
 /** A registration passed that confirmed this flow: for the log. */
 export type RegistrationSeen = (slot: number, expires: number, outbound: boolean) => void;
+
+/** The transactions of this shard, for responses and requests whose branch is one of theirs. */
+export interface TransactionUser {
+  /** the response in the exchange; the branch object names the transaction */
+  response(): void;
+  /** the request `[start, end)` could not be written; the branch object names its transaction */
+  undelivered(start: number, end: number, status: number): void;
+}
 
 export class Responses {
   readonly #x: Exchange;
@@ -36,6 +45,10 @@ export class Responses {
   readonly #flowTimer: number;
   readonly #contact = new AddressView();
   registrationSeen: RegistrationSeen = () => {};
+  user: TransactionUser | undefined;
+  /** the range that was composed last */
+  start = 0;
+  end = 0;
 
   constructor(
     exchange: Exchange,
@@ -55,20 +68,57 @@ export class Responses {
 
   /** Handles the response in the exchange, as lexed with this verdict. */
   response(verdict: number): void {
-    const { message: m, patch } = this.#x;
+    const { message: m } = this.#x;
     if (verdict !== OK) {
       this.#counters.inc(Counter.malformed);
       return;
     }
     if (!this.#ours()) return;
+    if (this.#branch.transaction >= 0) {
+      if (this.user) this.user.response();
+      else this.#counters.inc(Counter.strayResponses);
+      return;
+    }
+    if (!this.compose(m.status)) return;
+    if (this.#deliver()) this.#counters.inc(Counter.forwardedResponses);
+    else this.#counters.inc(Counter.strayResponses);
+  }
+
+  /**
+   * Writes the response in the exchange without our Via, for the flow or destination that stands in the
+   * branch object; `status` may be another one (16.7 step 6: a 503 goes on as 500). False: dropped.
+   */
+  compose(status: number): boolean {
+    const { message: m, patch, out } = this.#x;
+    const branch = this.#branch;
+    const { table } = this.#flows;
+    if (branch.slot >= 0 && !table.isLive(branch.slot, branch.generation)) {
+      this.#counters.inc(Counter.strayResponses);
+      return false;
+    }
     patch.begin();
     const ownEnd = this.#cutOwnVia();
     if (ownEnd < 0) {
       this.#counters.inc(Counter.strayResponses); // no Via below ours: we sent no such request
-      return;
+      return false;
     }
-    if (m.status >= 200 && m.status < 300) this.#success(ownEnd);
-    this.#send();
+    if (status !== m.status) {
+      const w = patch.replace(m.start, m.lineStart[0] - 2);
+      w.bytes(STATUS_500);
+    } else if (m.status >= 200 && m.status < 300) this.#success(ownEnd);
+    if (m.contentLength < 0 && branch.slot >= 0 && table.transport(branch.slot) !== UDP) {
+      const w = patch.insert(m.bodyStart - 2);
+      w.bytes(CONTENT_LENGTH);
+      w.decimal(m.end - m.bodyStart);
+      w.crlf();
+    }
+    this.start = this.#x.openOut();
+    if (!patch.apply(m.start, m.end, out)) {
+      this.#counters.inc(Counter.tooLarge);
+      return false;
+    }
+    this.end = this.#x.keepOut();
+    return true;
   }
 
   /** Is the top Via ours, with a branch that we made? Then the branch says where to. */
@@ -164,31 +214,9 @@ export class Responses {
     return parseDecimal(buf, start, p);
   }
 
-  #send(): void {
-    const { message: m, patch, out } = this.#x;
+  #deliver(): boolean {
     const branch = this.#branch;
-    const { table } = this.#flows;
-    if (branch.slot >= 0 && !table.isLive(branch.slot, branch.generation)) {
-      this.#counters.inc(Counter.strayResponses);
-      return;
-    }
-    if (m.contentLength < 0 && branch.slot >= 0 && table.transport(branch.slot) !== UDP) {
-      const w = patch.insert(m.bodyStart - 2);
-      w.bytes(CONTENT_LENGTH);
-      w.decimal(m.end - m.bodyStart);
-      w.crlf();
-    }
-    const start = this.#x.openOut();
-    if (!patch.apply(m.start, m.end, out)) {
-      this.#counters.inc(Counter.tooLarge);
-      return;
-    }
-    if (this.#deliver(start, this.#x.keepOut())) this.#counters.inc(Counter.forwardedResponses);
-    else this.#counters.inc(Counter.strayResponses);
-  }
-
-  #deliver(start: number, end: number): boolean {
-    const branch = this.#branch;
+    const { start, end } = this;
     if (!branch.hasDestination)
       return this.#outlet.toFlow(branch.slot, branch.generation, start, end) === SENT;
     this.#outlet.toDatagram(branch.listener, branch.destination, undefined, start, end);
@@ -196,19 +224,28 @@ export class Responses {
   }
 
   /**
-   * The answer to a request that we had rewritten already and could not write (its flow's shard says so,
-   * or its connection could not be opened): made from the rewritten bytes, as if its next hop had sent it.
+   * Writes the answer to a request that we had rewritten already, from the rewritten bytes, as if its next
+   * hop had sent it. The branch object then says whose request it was. False: it gets none.
    */
-  undelivered(start: number, end: number, status: number, reason: string): void {
+  composeInstead(start: number, end: number, status: number, reason: string): boolean {
     const { message: m, patch, out, arena } = this.#x;
     if (m.lex(arena.mem, start, end, false) !== OK || !m.isRequest || m.method === ACK || !this.#ours())
-      return;
+      return false;
     patch.begin();
-    if (this.#cutOwnVia() < 0) return;
-    const at = this.#x.openOut();
-    composeHead(out, m, status, ascii(reason), patch, TAG);
+    if (this.#cutOwnVia() < 0) return false;
+    this.start = this.#x.openOut();
+    composeHead(out, m, status, ascii(reason), patch, status > 100 ? TAG : undefined);
     composeEnd(out);
-    if (!out.overflow) this.#deliver(at, this.#x.keepOut());
+    if (out.overflow) return false;
+    this.end = this.#x.keepOut();
+    return true;
+  }
+
+  /** A rewritten request could not be written: its flow's shard says so, or its connection never came up. */
+  undelivered(start: number, end: number, status: number, reason: string): void {
+    if (!this.composeInstead(start, end, status, reason)) return;
+    if (this.#branch.transaction >= 0) this.user?.undelivered(start, end, status);
+    else this.#deliver();
   }
 }
 
