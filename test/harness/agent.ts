@@ -8,6 +8,7 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
 import { type Arrival, arrivalOf, Inbox, isCrlf, isStun, isTrying } from './inbox.ts';
 import { type Header, newBranch, type RequestOptions, request, response } from './sip.ts';
 import { parseStun, stun } from './stun.ts';
@@ -20,7 +21,7 @@ export interface Address {
 const bracketed = (host: string) => (host.includes(':') ? `[${host}]` : host);
 
 export abstract class Agent extends Inbox {
-  abstract readonly transport: 'UDP' | 'TCP';
+  abstract readonly transport: 'UDP' | 'TCP' | 'TLS' | 'WS' | 'WSS';
   readonly host: string;
   readonly port: number;
 
@@ -43,7 +44,7 @@ export abstract class Agent extends Inbox {
   }
 
   uri(user: string): string {
-    return `sip:${user}@${this.hostPort}${this.transport === 'TCP' ? ';transport=tcp' : ''}`;
+    return `sip:${user}@${this.hostPort}${this.transport === 'UDP' ? '' : `;transport=${this.transport.toLowerCase()}`}`;
   }
 
   /** A request of this agent: as `request`, with the agent's own Via unless one is given. */
@@ -168,7 +169,7 @@ class StreamCutter {
 }
 
 export class TcpAgent extends Agent {
-  readonly transport = 'TCP';
+  readonly transport: 'TCP' | 'TLS';
   readonly socket: Socket;
   /** how the connection ended; pending while it is open */
   readonly closed: Promise<'end' | 'reset'>;
@@ -177,6 +178,7 @@ export class TcpAgent extends Agent {
 
   private constructor(name: string, socket: Socket, inbox?: Inbox) {
     super(name, socket.localAddress as string, socket.localPort as number);
+    this.transport = socket instanceof TLSSocket ? 'TLS' : 'TCP';
     this.socket = socket;
     socket.setNoDelay(true);
     const from = { host: socket.remoteAddress as string, port: socket.remotePort as number };
@@ -208,6 +210,18 @@ export class TcpAgent extends Agent {
     });
     await once(socket, 'connect');
     return new TcpAgent(options.name ?? 'TCP agent', socket);
+  }
+
+  /** Over TLS; fails if the server's certificate is not good for `servername` under `ca`. */
+  static async connectTls(
+    options: ConnectionOptions & { peer: Address; localHost?: string; name?: string },
+  ): Promise<TcpAgent> {
+    const { peer, localHost, name, ...tls } = options;
+    const carrier = connect({ ...peer, ...(localHost === undefined ? {} : { localAddress: localHost }) });
+    await once(carrier, 'connect');
+    const socket = connectTls({ ...tls, socket: carrier });
+    await once(socket, 'secureConnect');
+    return new TcpAgent(name ?? 'TLS agent', socket);
   }
 
   /** The far end of an accepted connection; arrivals go to `inbox`. */

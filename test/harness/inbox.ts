@@ -18,6 +18,8 @@ export interface Arrival {
   message: SipMessage;
   stun: StunMessage | undefined;
   from: { host: string; port: number };
+  /** over WebSocket: 1 for a text message, 2 for a binary one */
+  opcode?: number;
   /** sends back the way it came: to the source address, or on the same connection */
   answer(bytes: Buffer): void;
 }
