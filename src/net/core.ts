@@ -54,6 +54,7 @@ export class CoreNet implements Net {
   #handler!: NetHandler;
   #running = false;
   #turning = false;
+  #flushing = false;
   #waiting = false;
   #immediate: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -195,8 +196,13 @@ export class CoreNet implements Net {
   }
 
   flush(): void {
-    this.#datagrams.flush();
-    this.#streams.flush();
+    if (this.#flushing) return; // `unsent` may ask for room: it has to do with what is left
+    this.#flushing = true;
+    do {
+      this.#datagrams.flush();
+      this.#streams.flush();
+    } while (this.#streams.reportLost());
     this.arena.emptied();
+    this.#flushing = false;
   }
 }

@@ -91,6 +91,8 @@ export class CoreStreams {
   readonly #streams = new Map<number, CoreStream>();
   readonly #segments = new Segments();
   readonly #dirty: CoreStream[] = [];
+  /** slot, start, end of what could not be written */
+  readonly #lost: number[] = [];
   readonly #closed: CoreStream[] = [];
   readonly #lingering: CoreStream[] = [];
   readonly #undrained = new Set<CoreStream>();
@@ -215,9 +217,36 @@ export class CoreStreams {
       if (stream.first >= 0) this.#write(stream);
       this.handler.connected(stream.slot, Math.abs(error.errno ?? 0) || 1);
       const { out } = stream;
-      if (out.length > 0) this.handler.unsent?.(stream.slot, out.start, out.end);
+      if (out.length > 0) this.handler.unsent(stream.slot, out.start, out.end);
       this.#end(stream, Cause.CONNECT_FAILED);
-    } else this.#end(stream, stream.state === OPEN ? causeOf(error) : stream.cause);
+    } else {
+      this.#lose(stream.slot, stream.first);
+      this.#broken(stream, error);
+    }
+  }
+
+  /** A stream that drains was closed for a reason before its connection broke. */
+  #broken(stream: CoreStream, error: NodeJS.ErrnoException): void {
+    this.#end(stream, stream.state === OPEN ? causeOf(error) : stream.cause);
+  }
+
+  /** Whole messages that a broken connection did not take: they are told, so that they can be answered. */
+  #lose(slot: number, first: number, from = this.#segments.start[first]): void {
+    const { start, end, next } = this.#segments;
+    for (let i = first; i >= 0; i = next[i]) {
+      // Bytes behind a part that was taken are no messages of their own.
+      if (i === first && from !== start[i]) continue;
+      this.#lost.push(slot, start[i], end[i]);
+    }
+  }
+
+  /** Tells what the last flush lost; its bytes still stand in the out region. True if there was anything. */
+  reportLost(): boolean {
+    const lost = this.#lost;
+    if (lost.length === 0) return false;
+    for (let i = 0; i < lost.length; i += 3) this.handler.unsent(lost[i], lost[i + 1], lost[i + 2]);
+    lost.length = 0;
+    return true;
   }
 
   /** Queues `[start, end)` of the out region. False: closed, or closing now because the queue is full. */
@@ -261,9 +290,17 @@ export class CoreStreams {
     // A connection in progress, or bytes that wait already: these stand behind them.
     while (left > 0 && stream.waiting === 0 && stream.state !== CONNECTING) {
       const chunk = Buffer.allocUnsafe(Math.min(left, WRITE));
+      const first = this.#segment;
+      const from = this.#from;
       this.#gather(chunk);
       left -= chunk.length;
       this.#give(stream, chunk);
+      // An error within the call: the kernel has taken nothing of it. (A later one comes as an event.)
+      if (stream.socket.errored) {
+        this.#lose(stream.slot, first, from);
+        this.#broken(stream, stream.socket.errored);
+        return;
+      }
     }
     while (left > 0) {
       const to = end[this.#segment];

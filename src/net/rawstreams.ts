@@ -148,7 +148,10 @@ export class RawStreams {
     if (stream.state === OPEN && events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP))
       this.#read(stream, handler);
     else if (stream.state === LINGERING) this.#discard(stream);
-    else if (stream.state === DRAINING && events & (EPOLLHUP | EPOLLERR)) this.#end(stream, stream.cause);
+    else if (stream.state === DRAINING && events & (EPOLLHUP | EPOLLERR)) {
+      this.#lose(stream, stream.first);
+      this.#end(stream, stream.cause);
+    }
   }
 
   #connected(stream: RawStream, handler: NetHandler): boolean {
@@ -182,6 +185,7 @@ export class RawStreams {
       const n = this.#io.recv(stream.fd);
       if (n < 0) {
         if (n === -EAGAIN) return;
+        this.#lose(stream, stream.first);
         this.#end(
           stream,
           n === -ECONNRESET || n === -EPIPE ? Cause.RESET : n === -ETIMEDOUT ? Cause.TIMEOUT : Cause.IO,
@@ -322,7 +326,7 @@ export class RawStreams {
       }
       let taken = this.#io.send(stream.fd);
       if (taken < 0 && taken !== -EAGAIN) {
-        this.#lose(stream.slot, segment, from);
+        this.#lose(stream, segment, from);
         this.#broken(stream, taken);
         return;
       }
@@ -348,11 +352,11 @@ export class RawStreams {
   }
 
   /** Whole messages that a broken connection did not take: they are told, so that they can be answered. */
-  #lose(slot: number, first: number, from: number): void {
+  #lose(stream: RawStream, first: number, from = this.#segmentStart[first]): void {
     for (let i = first; i >= 0; i = this.#segmentNext[i]) {
       // Bytes behind a part that was taken are no messages of their own.
       if (i === first && from !== this.#segmentStart[i]) continue;
-      this.#lost.push(slot, this.#segmentStart[i], this.#segmentEnd[i]);
+      this.#lost.push(stream.slot, this.#segmentStart[i], this.#segmentEnd[i]);
     }
   }
 
