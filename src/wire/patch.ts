@@ -49,9 +49,15 @@ export class Patch {
     return this.replace(at, at);
   }
 
-  /** Text written from now on stands in place of [from, to). */
+  /** Text written from now on stands in place of [from, to). The same range once more: of the earlier text. */
   replace(from: number, to: number): Writer {
     this.#close();
+    for (let i = 0; i < this.#count && from < to; i++) {
+      if (this.#at[i] !== from || this.#cut[i] !== to - from) continue;
+      this.#textStart[i] = this.#textEnd[i] = this.text.at;
+      this.#open = i;
+      return this.text;
+    }
     this.#open = this.#edit(from, to - from);
     return this.text;
   }
