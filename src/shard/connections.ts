@@ -91,6 +91,15 @@ export class Connections {
     return true;
   }
 
+  /** A connection that a predecessor of this shard has opened. */
+  inherit(slot: number, to: Endpoint): void {
+    const target = this.#target(to);
+    if (target.slot >= 0) return;
+    target.slot = slot;
+    target.generation = this.#flows.table.generation(slot);
+    this.#bySlot.set(slot, to.toString());
+  }
+
   /** The end of an attempt. True if the connection stands: its flow is open from now on. */
   connected(slot: number, error: number, ds: number): boolean {
     const target = this.#targets.get(this.#bySlot.get(slot) ?? '');

@@ -196,6 +196,8 @@ export class Shard implements NetHandler {
     return this.#flows.inherit((slot) => {
       this.#framers.set(slot, new Framer());
       this.#net.adopt(slot);
+      if (this.#table.has(slot, OUTBOUND_DIALED))
+        this.#connections.inherit(slot, this.#flows.remoteOf(slot, this.#address));
     });
   }
 

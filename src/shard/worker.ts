@@ -16,6 +16,7 @@ import { TRANSPORT_TCP } from '../shared/flow-record.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import type { ShardBoot, ShardReport } from './boot.ts';
+import { LastWords } from './lastwords.ts';
 import { Shard } from './shard.ts';
 
 /** The longest rest on the doorbell; a turn comes at least that often. */
@@ -45,7 +46,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
     stop = resolve;
   });
   const shard = new Shard({ boot, net, table, counters, clock, mesh, listeners, store, log, stopped: stop });
-  net.start(shard);
+  net.start(new LastWords(shard, net, table));
   await net.ready;
   const inherited = boot.replacement ? shard.inherit() : 0;
   const report: ShardReport = { kind: 'ready', self, inherited };
