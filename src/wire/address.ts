@@ -64,7 +64,7 @@ export class UriView {
     if (!this.isSip) {
       let p = start;
       while (p < end && (CHARS[buf[p]] & TOKEN) !== 0) p++;
-      return p > start && p < end && buf[p] === 58;
+      return p > start && p + 1 < end && buf[p] === 58;
     }
     let p = start + (this.scheme === SIP ? 4 : 5);
     // The user part may hold ";" and "?" (RFC 3261 25.1), so the first "@" decides.
@@ -157,10 +157,10 @@ export class UriView {
 }
 
 function schemeOf(buf: Uint8Array, p: number, end: number): number {
-  if (end - p < 5) return SCHEME_OTHER;
+  if (end - p < 4) return SCHEME_OTHER;
   if ((buf[p] | 32) === 115 && (buf[p + 1] | 32) === 105 && (buf[p + 2] | 32) === 112) {
     if (buf[p + 3] === 58) return SIP;
-    if ((buf[p + 3] | 32) === 115 && buf[p + 4] === 58) return SIPS;
+    if (end - p > 4 && (buf[p + 3] | 32) === 115 && buf[p + 4] === 58) return SIPS;
   }
   if ((buf[p] | 32) === 116 && (buf[p + 1] | 32) === 101 && (buf[p + 2] | 32) === 108 && buf[p + 3] === 58)
     return TEL;
