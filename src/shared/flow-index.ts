@@ -185,7 +185,7 @@ export class FlowIndex {
     for (let bucket = from; bucket < from + count && bucket <= this.#mask; bucket++) {
       const base = HEADER_WORDS + bucket * BUCKET_WORDS;
       for (let at = base + 1; at < base + BUCKET_WORDS; at++) {
-        const entry = Atomics.load(words, at);
+        const entry = words[at];
         if (entry === 0 || this.#belongs(entry, bucket)) continue;
         if (Atomics.compareExchange(words, at, entry, 0) !== entry) continue;
         if (this.#belongs(entry, bucket)) this.insert((entry & SLOT_MASK) - 1);

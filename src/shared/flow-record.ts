@@ -6,8 +6,8 @@
  * Who may write: the holder of a CLAIMED or CLOSING slot, everything; of a live one, its owner, and any shard
  * that hears or sends the flow its times, counters and flags. Those are plain stores: an aligned int32 cannot
  * tear, a lost increment or a value that is a moment old is only a slightly wrong hint. Flags are atomic, since
- * two shards may change different bits. Readers load what identifies a flow by Atomics (a plain `mov` on x86), so
- * that the second `isLive` of flow-table.ts's reading rule cannot pass it. Times are deciseconds since the process
+ * two shards may change different bits. Readers load addresses and descriptors by Atomics, so that the second `isLive`
+ * of flow-table.ts's reading rule cannot pass them on any machine. Times are deciseconds since the process
  * started ("ds", int32: 6.8 years).
  */
 export const TRANSPORT_UDP = 1;
@@ -89,7 +89,7 @@ export class FlowRecords {
   }
 
   owner(slot: number): number {
-    return Atomics.load(this.words, (slot << RECORD_SHIFT) + OWNER);
+    return this.words[(slot << RECORD_SHIFT) + OWNER];
   }
 
   transport(slot: number): number {
@@ -358,20 +358,23 @@ export class FlowRecords {
     }
   }
 
+  /**
+   * Plain loads, for an Atomics.load is a call of 8 ns. On x86 loads keep their order; where they need not, one may pass
+   * the second look at the life: the look-up may then name a life that has just ended, as it may a moment later anyway.
+   */
   keyEquals(slot: number, key: Int32Array): boolean {
     const base = slot << RECORD_SHIFT;
     const words = this.words;
     return (
-      Atomics.load(words, base + REMOTE + 3) === key[4] &&
-      ((Atomics.load(words, base + LISTENER) << 16) | (Atomics.load(words, base + PORTS) >>> 16)) ===
-        key[0] &&
-      Atomics.load(words, base + REMOTE + 2) === key[3] &&
-      Atomics.load(words, base + REMOTE + 1) === key[2] &&
-      Atomics.load(words, base + REMOTE) === key[1] &&
-      Atomics.load(words, base + LOCAL + 3) === key[8] &&
-      Atomics.load(words, base + LOCAL + 2) === key[7] &&
-      Atomics.load(words, base + LOCAL + 1) === key[6] &&
-      Atomics.load(words, base + LOCAL) === key[5]
+      words[base + REMOTE + 3] === key[4] &&
+      ((words[base + LISTENER] << 16) | (words[base + PORTS] >>> 16)) === key[0] &&
+      words[base + REMOTE + 2] === key[3] &&
+      words[base + REMOTE + 1] === key[2] &&
+      words[base + REMOTE] === key[1] &&
+      words[base + LOCAL + 3] === key[8] &&
+      words[base + LOCAL + 2] === key[7] &&
+      words[base + LOCAL + 1] === key[6] &&
+      words[base + LOCAL] === key[5]
     );
   }
 

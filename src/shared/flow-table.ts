@@ -85,7 +85,7 @@ export class FlowTable extends FlowRecords {
 
   /** Of the life that the slot has now; of a free slot, the last one. */
   generation(slot: number): number {
-    return Atomics.load(this.words, slot * RECORD_WORDS + GENERATION);
+    return this.words[slot * RECORD_WORDS + GENERATION];
   }
 
   /** State and generation in one number, to compare before and after a read. */
@@ -131,8 +131,8 @@ export class FlowTable extends FlowRecords {
     const life = Atomics.load(words, at + LIFE);
     if ((life & STATE_MASK) !== FREE) return false;
     if (Atomics.compareExchange(words, at + LIFE, life, claimedBy(owner)) !== life) return false;
-    Atomics.store(words, at + GENERATION, life >>> GENERATION_SHIFT || 1);
-    Atomics.store(words, at + OWNER, owner);
+    words[at + GENERATION] = life >>> GENERATION_SHIFT || 1;
+    words[at + OWNER] = owner;
     this.#vacancy.take(slot);
     Atomics.add(this.#owned, owner, 1);
     this.clear(slot);
@@ -213,7 +213,7 @@ export class FlowTable extends FlowRecords {
       const at = slot * RECORD_WORDS;
       if (Atomics.compareExchange(words, at + LIFE, life, claimedBy(owner)) !== life) continue;
       const generation = life >>> GENERATION_SHIFT;
-      Atomics.store(words, at + GENERATION, generation === MAX_GENERATION ? 1 : generation + 1);
+      words[at + GENERATION] = generation === MAX_GENERATION ? 1 : generation + 1;
       this.setOwner(slot, owner);
       return slot;
     }
@@ -231,16 +231,15 @@ export class FlowTable extends FlowRecords {
     for (let slot = 0; slot < this.capacity; slot++) {
       const life = this.life(slot);
       const state = life & STATE_MASK;
-      const holder = state === CLAIMED ? life >>> GENERATION_SHIFT : this.owner(slot);
-      if (state !== FREE && holder === owner) {
+      if (state !== FREE && (state === CLAIMED ? life >>> GENERATION_SHIFT : this.owner(slot)) === owner) {
         // a claimer may have died before it wrote its name
-        if (state === CLAIMED) Atomics.store(this.words, slot * RECORD_WORDS + OWNER, owner);
+        if (state === CLAIMED) this.words[slot * RECORD_WORDS + OWNER] = owner;
         shown++;
         visit(slot, state, state === CLAIMED ? this.generation(slot) : life >>> GENERATION_SHIFT);
         if (state === CLAIMED) this.abandon(slot, this.cause(slot));
         if (this.state(slot) !== FREE && this.owner(slot) === owner) kept++;
       }
-      if (vacancy.isTaken(slot) !== (this.state(slot) !== FREE)) this.#restate(slot);
+      if (vacancy.isTaken(slot) !== (state !== FREE)) this.#restate(slot);
       if ((slot & 31) === 0 && vacancy.openBits(slot >>> 5) !== 0) vacancy.openGroup(slot >>> 5);
     }
     Atomics.store(this.#owned, owner, kept);

@@ -4,9 +4,9 @@
  * dies between the two leaves a wrong bit, never a wrong owner; a bit that says free too long is corrected
  * by the next claimer that tries it, one that says taken too long by the sweep after the death.
  *
- * No counter is kept, so none can drift: `taken()` counts the bits (2048 words for 65,536 slots, about 2 us).
- * A full table is refused after a scan of capacity / 1024 words. All zero is a valid empty map, so that
- * a large table costs no memory until it is used.
+ * No counter is kept, so none can drift: `taken()` counts the bits (2048 words for 65,536 slots). A full table
+ * is refused after a scan of capacity / 1024 words. Searches use plain loads: a hint a moment old is still a hint.
+ * All zero is a valid empty map, so that a large table costs no memory until it is used.
  */
 export class Vacancy {
   readonly #taken: Int32Array;
@@ -42,7 +42,7 @@ export class Vacancy {
     const full = this.#full;
     let at = from;
     while (at < to) {
-      const open = ~Atomics.load(full, at >>> 5) & (-1 << (at & 31));
+      const open = ~full[at >>> 5] & (-1 << (at & 31));
       if (open !== 0) {
         const group = (at & ~31) + ctz(open);
         return group < to ? group : -1;
@@ -54,7 +54,7 @@ export class Vacancy {
 
   /** The slots of this group that look free, as a bit set. */
   openBits(group: number): number {
-    return ~Atomics.load(this.#taken, group);
+    return ~this.#taken[group];
   }
 
   isTaken(slot: number): boolean {
@@ -88,7 +88,7 @@ export class Vacancy {
   taken(): number {
     const words = this.#taken;
     let n = 0;
-    for (let i = 0; i < words.length; i++) n += popcount(Atomics.load(words, i));
+    for (let i = 0; i < words.length; i++) n += popcount(words[i]);
     return n - (words.length * 32 - this.#capacity);
   }
 }

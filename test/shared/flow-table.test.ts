@@ -120,7 +120,7 @@ describe('flow table', () => {
     for (let i = 0; i < 1000; i++) table.release(...open(table, A, PROVISIONAL), 1);
     const [slot] = open(table, A, PROVISIONAL);
     let taken = -1;
-    const uses = atStep(
+    const places = atStep(
       -1,
       () => {},
       () => {
@@ -128,7 +128,7 @@ describe('flow table', () => {
       },
     );
     expect(taken).toBe(slot);
-    expect(uses).toBeLessThan(50);
+    expect(places).toBeLessThan(100);
   });
 
   it('shows a dead shard everything it had, gives back what it only claimed, and keeps what the visitor keeps', () => {

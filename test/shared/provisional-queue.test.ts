@@ -38,7 +38,7 @@ describe('queue of provisional flows', () => {
   it('steps over the place of a thread that died before it wrote there', () => {
     const of = queue();
     of.push(1, 1);
-    expect(dies(1, () => of.push(2, 1))).toBe(true);
+    expect(dies(2, () => of.push(2, 1))).toBe(true);
     of.push(3, 1);
     expect([take(of), take(of), take(of)]).toEqual([1, 3, -1]);
   });

@@ -1,29 +1,34 @@
 /**
- * Looks between the steps of a call: Atomics are replaced, for the time of one act, by ones that run `event` before the
- * n-th use. What happens there is a thread's death (it throws) or another thread's whole call (it runs to the end).
+ * Looks between the steps of a call: Atomics are replaced, for the time of one act, by ones that run `event` at the n-th
+ * place, which are before and after each use. What happens there is a thread's death (it throws) or another thread's
+ * whole call (it runs to the end).
  */
 const OPERATIONS = ['load', 'store', 'add', 'sub', 'and', 'or', 'exchange', 'compareExchange'] as const;
 const real = Object.fromEntries(OPERATIONS.map((name) => [name, Atomics[name]]));
 
-/** Runs it with the event at use n. Returns the number of uses that there were. */
+/** Runs it with the event at place n. Returns the number of places that there were. */
 export function atStep(n: number, event: () => void, act: () => void): number {
-  let uses = 0;
+  let places = 0;
   const replaced: Record<string, unknown> = {};
+  const place = () => {
+    if (places++ !== n) return;
+    Object.assign(Atomics, real);
+    event();
+    Object.assign(Atomics, replaced);
+  };
   for (const name of OPERATIONS) {
     const operation = real[name] as (...operands: unknown[]) => number;
     replaced[name] = (...operands: unknown[]) => {
-      if (uses++ === n) {
-        Object.assign(Atomics, real);
-        event();
-        Object.assign(Atomics, replaced);
-      }
-      return operation(...operands);
+      place();
+      const result = operation(...operands);
+      place();
+      return result;
     };
   }
   try {
     Object.assign(Atomics, replaced);
     act();
-    return uses;
+    return places;
   } finally {
     Object.assign(Atomics, real);
   }
@@ -31,7 +36,7 @@ export function atStep(n: number, event: () => void, act: () => void): number {
 
 class Death extends Error {}
 
-/** True if it died at use n, false if it was over before. */
+/** True if it died at place n, false if it was over before. */
 export function dies(n: number, act: () => void): boolean {
   try {
     atStep(
