@@ -22,14 +22,13 @@ mark('0123456789', DIGIT | HEX);
 mark('abcdefABCDEF', HEX);
 mark(' \t\r\n', LWS);
 
+/** The lower-case form of each octet. */
+const LOWER = Uint8Array.from({ length: 256 }, (_, c) => (c >= 65 && c <= 90 ? c | 32 : c));
+
 /** Does `buf[start, end)` equal the ASCII text, letter case aside? `text` must be lower case. */
 export function equalsNoCase(buf: Uint8Array, start: number, end: number, text: Uint8Array): boolean {
   if (end - start !== text.length) return false;
-  for (let i = 0; i < text.length; i++) {
-    let c = buf[start + i];
-    if (c >= 65 && c <= 90) c |= 32;
-    if (c !== text[i]) return false;
-  }
+  for (let i = 0; i < text.length; i++) if (LOWER[buf[start + i]] !== text[i]) return false;
   return true;
 }
 
