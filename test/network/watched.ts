@@ -17,6 +17,8 @@ export type { FlowView, State };
 
 const ENTRY = fileURLToPath(new URL('./observed.ts', import.meta.url));
 
+const LEAN = ['--max-semi-space-size=1', '--optimize-for-size'];
+
 export const IO = process.env.HOLDFAST_IO ?? 'ffi';
 
 export interface WatchedOptions {
@@ -24,6 +26,8 @@ export interface WatchedOptions {
   settings?: Record<string, string>;
   /** the most descriptors that the process may have open */
   descriptors?: number;
+  /** a garbage collector that keeps little for later: what the process then holds is what it needs */
+  lean?: boolean;
 }
 
 export class Watched {
@@ -66,12 +70,13 @@ export class Watched {
     for (const [name, value] of Object.entries({ ...this.#options.settings, ...settings }))
       env[`HOLDFAST_${name}`] = value;
     const stdio = ['ignore', 'pipe', 'pipe', 'ipc'] as const;
-    const { descriptors } = this.#options;
+    const { descriptors, lean } = this.#options;
+    const command = [...(lean ? LEAN : []), ENTRY];
     // exec keeps the process number: /proc and signals are the server's own
     this.#child =
       descriptors === undefined
-        ? spawn(process.execPath, [ENTRY], { env, stdio: [...stdio] })
-        : spawn('sh', ['-c', `ulimit -n ${descriptors}; exec "$0" "$1"`, process.execPath, ENTRY], {
+        ? spawn(process.execPath, command, { env, stdio: [...stdio] })
+        : spawn('sh', ['-c', `ulimit -n ${descriptors}; exec "$0" "$@"`, process.execPath, ...command], {
             env,
             stdio: [...stdio],
           });
