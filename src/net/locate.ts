@@ -135,12 +135,14 @@ class Search {
       const transports = this.#means.ways.map((way) => way.transport).filter((t) => this.#serves(t));
       return this.#byService(transports, fixed);
     }
+    let refused = false;
     for (const { transport, replacement } of services) {
       const servers = await this.#records<SrvRecord>(replacement, 'SRV');
-      if (isRefusal(servers)) continue;
-      if (servers.length > 0) return this.#byServers(transport, servers);
+      if (isRefusal(servers)) refused = true;
+      else if (servers.length > 0) return this.#byServers(transport, servers);
       if (this.#failed) return this.#none('no-answer'); // going on could leave TLS because of a lost packet
     }
+    if (refused) return this.#none('no-service');
     return this.#byAddress(services[0].transport, DEFAULT_PORT[services[0].transport]);
   }
 

@@ -298,6 +298,17 @@ describe('the list', () => {
     });
   });
 
+  it('passes over a service that SRV says is not there, and is empty when no other is', async () => {
+    const zone = new Zone()
+      .naptr('example.com', 10, 'SIP+D2T', '_sip._tcp.example.com')
+      .naptr('example.com', 20, 'SIP+D2U', '_sip._udp.example.com')
+      .srv('_sip._tcp.example.com', 0, 0, 0, '')
+      .a('example.com', '192.0.2.9');
+    expect((await ask(zone, 'sip:example.com')).failure).toBe('no-service');
+    zone.srv('_sip._udp.example.com', 0, 1, 5062, 'example.com');
+    expect(shown(await ask(zone, 'sip:example.com'))).toBe('UDP 192.0.2.9:5062');
+  });
+
   it('says whether the name does not exist or DNS does not answer', async () => {
     const zone = new Zone();
     expect((await ask(zone, 'sip:gone.example')).failure).toBe('no-such-name');
