@@ -81,7 +81,7 @@ export function load(env: Env): Loaded {
   };
 
   const dataDir = text('DATA') ?? './data';
-  const listen = listeners(text('LISTEN') ?? DEFAULT_LISTEN, text('ADVERTISE'));
+  const listen = listeners(text('LISTEN') ?? DEFAULT_LISTEN, advertiseOf(text('ADVERTISE')));
   const upstream = upstreamOf(text('UPSTREAM'));
   const domainText = env.HOLDFAST_DOMAINS ?? (upstream ? '' : DEFAULT_DOMAINS);
   const domains = domainText
@@ -134,6 +134,12 @@ export function load(env: Env): Loaded {
     maxExpires: number('MAX_EXPIRES', 7_200, 60, 604_800),
     logLevel: choice('LOG', 'info', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const),
   };
+  if (config.minExpires > config.maxExpires)
+    throw wrong(
+      'MIN_EXPIRES',
+      `${config.minExpires}`,
+      `no more than HOLDFAST_MAX_EXPIRES, ${config.maxExpires}`,
+    );
   return { config, warnings };
 }
 
@@ -146,38 +152,61 @@ const LISTEN_FORM =
 const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/;
 
 function listeners(value: string, advertise: string | undefined): ListenerConfig[] {
-  return value.split(',').map((item) => {
-    const fail = (allowed: string) => wrong('LISTEN', value, allowed);
-    const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
-    const transport = scheme === 'udp' ? UDP : scheme === 'tcp' ? TCP : 0;
-    if (transport === 0) throw fail(`${LISTEN_FORM} (tls, ws and wss are not built yet)`);
-    const [, host, portText] = HOST_PORT.exec(address) ?? [];
-    const port = Number(portText);
-    const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
-    if (!endpoint || port > 65_535) throw fail(`${LISTEN_FORM}; the host of a listener is numeric`);
-    const own = endpoint.family === 6 ? `[${endpoint.host}]` : endpoint.host;
-    let advertisedHost = advertise ?? own;
-    let advertisedPort = port;
-    if (advertised !== undefined) {
-      const [, h, p] = HOST_PORT.exec(advertised) ?? [undefined, advertised, undefined];
-      advertisedHost = h;
-      if (p !== undefined) advertisedPort = Number(p);
-    }
-    if (!/^([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])$/.test(advertisedHost) || advertisedPort > 65_535)
-      throw fail(LISTEN_FORM);
-    if (endpoint.isWildcard && advertisedHost === own)
-      throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
-    return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort };
-  });
+  const list = value.split(',').map((item) => listener(item, value, advertise));
+  const bound = list.filter((l) => l.port !== 0).map((l) => `${l.transport} ${l.host} ${l.port}`);
+  // SO_REUSEPORT would let a second one bind and take half of the traffic
+  if (new Set(bound).size < bound.length) throw wrong('LISTEN', value, 'each address once');
+  return list;
 }
+
+function listener(item: string, value: string, advertise: string | undefined): ListenerConfig {
+  const fail = (allowed: string) => wrong('LISTEN', value, allowed);
+  const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
+  const transport = scheme === 'udp' ? UDP : scheme === 'tcp' ? TCP : 0;
+  if (transport === 0) throw fail(`${LISTEN_FORM} (tls, ws and wss are not built yet)`);
+  const [, host, portText] = HOST_PORT.exec(address) ?? [];
+  const port = Number(portText);
+  const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
+  if (!endpoint || port > 65_535) throw fail(`${LISTEN_FORM}; the host of a listener is numeric`);
+  const own = endpoint.family === 6 ? `[${endpoint.host}]` : endpoint.host;
+  // The common default is for the listeners that it fits: a name for all, an address for those of its family.
+  let advertisedHost = (advertise !== undefined && fits(advertise, endpoint) && advertise) || own;
+  let advertisedPort = port;
+  if (advertised !== undefined) {
+    const [, h, p] = HOST_PORT.exec(advertised) ?? [undefined, advertised, undefined];
+    if (!isAdvertisable(h) || !fits(h, endpoint) || Number(p ?? 1) < 1 || Number(p ?? 1) > 65_535)
+      throw fail(`${LISTEN_FORM}; an advertised address is of the listener's family and no wildcard`);
+    advertisedHost = h;
+    if (p !== undefined) advertisedPort = Number(p);
+  }
+  if (endpoint.isWildcard && advertisedHost === own)
+    throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
+  return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort };
+}
+
+function advertiseOf(value: string | undefined): string | undefined {
+  if (value === undefined || isAdvertisable(value)) return value;
+  throw wrong('ADVERTISE', value, 'a host name or an address other than 0.0.0.0 and [::], without a port');
+}
+
+/** A host as it may stand in Via: a name, or an address that is one. IPv6 has its brackets. */
+function isAdvertisable(host: string): boolean {
+  const endpoint = Endpoint.parse(host, 0);
+  if (endpoint) return !endpoint.isWildcard && host.startsWith('[') === (endpoint.family === 6);
+  return /^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?\.?$/.test(host);
+}
+
+const fits = (host: string, listener: Endpoint): boolean =>
+  (Endpoint.parse(host, 0)?.family ?? listener.family) === listener.family;
 
 function upstreamOf(value: string | undefined): UpstreamConfig | undefined {
   if (value === undefined) return undefined;
   const form = 'a SIP URI: sip:HOST[:PORT][;transport=udp|tcp]';
   const [, host, port, params] =
     /^sip:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(value) ?? [];
-  if (host === undefined || Number(port ?? 0) > 65_535) throw wrong('UPSTREAM', value, form);
-  const transport = /;transport=([a-z]+)/i.exec(params)?.[1].toLowerCase() ?? 'udp';
+  const isAddress = host !== undefined && (!host.startsWith('[') || Endpoint.parse(host, 0) !== undefined);
+  if (!isAddress || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535) throw wrong('UPSTREAM', value, form);
+  const transport = /;transport=([^;]*)/i.exec(params)?.[1].toLowerCase() ?? 'udp';
   if (transport !== 'udp' && transport !== 'tcp') throw wrong('UPSTREAM', value, form);
   return { uri: value, host, port: Number(port ?? 0), transport: transport === 'udp' ? UDP : TCP };
 }
@@ -189,7 +218,7 @@ function coreListener(
 ): number {
   if (value !== undefined) {
     const index = listen.findIndex(
-      (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}` === value,
+      (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}` === value.split('/')[0],
     );
     if (index < 0)
       throw wrong('CORE_LISTEN', value, 'one of the listeners of HOLDFAST_LISTEN, as it stands there');
@@ -211,11 +240,11 @@ function coreListener(
 function networks(value: string | undefined): Network[] {
   if (value === undefined) return [];
   return value.split(',').map((item) => {
-    const [host, bitsText] = item.trim().split('/');
+    const [host, bitsText, ...more] = item.trim().split('/');
     const endpoint = Endpoint.parse(host, 0);
     const most = endpoint?.family === 6 ? 128 : 32;
     const bits = bitsText === undefined ? most : Number(bitsText);
-    if (!endpoint || !/^\d{0,3}$/.test(bitsText ?? '') || bits > most)
+    if (!endpoint || more.length > 0 || !/^\d{1,3}$/.test(bitsText ?? `${most}`) || bits > most)
       throw wrong('TRUSTED', value, 'networks as ADDRESS[/BITS], separated by commas');
     return { host: endpoint.host, bits: endpoint.family === 6 ? bits : bits + 96 };
   });

@@ -2,7 +2,6 @@
  * Who we are: is a URI this element, or a domain that it serves, and how is each listener written in
  * Via, Path and Record-Route. All texts are made once, at start; a check is a few compares.
  */
-import { Endpoint } from '../net/endpoint.ts';
 import type { UriView } from '../wire/address.ts';
 import { SIPS } from '../wire/address.ts';
 import { ascii, equalsNoCase } from '../wire/chars.ts';
@@ -48,7 +47,8 @@ export class Own {
       const parameter = l.transport === UDP ? '' : `;transport=${transport.toLowerCase()}`;
       return {
         transport: l.transport,
-        family: Endpoint.parse(l.advertisedHost, 0)?.family ?? (l.host.includes(':') ? 6 : 4),
+        // the socket's: it says whom we can send to
+        family: l.host.includes(':') ? 6 : 4,
         via: ascii(`Via: SIP/2.0/${transport} ${hostPort}${rport};branch=z9hG4bK`),
         route: ascii(`@${hostPort}${parameter};lr`),
       };

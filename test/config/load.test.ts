@@ -1,0 +1,367 @@
+/** The environment as configuration: defaults, and one line for the first wrong value. */
+import { describe, expect, it } from 'vitest';
+import { isRegistrar } from '../../src/config/config.ts';
+import { ConfigError, load, loadConfig } from '../../src/config/load.ts';
+
+const EDGE = { HOLDFAST_UPSTREAM: 'sip:core.example.com' };
+type Env = Record<string, string | undefined>;
+
+function fault(env: Env): string {
+  try {
+    load(env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    expect(error.code).toBe('HOLDFAST_CONFIG');
+    return error.message;
+  }
+  return '';
+}
+
+describe('without any variable', () => {
+  it('is a registrar on loopback with everything on its default', () => {
+    const { config, warnings } = load({ PATH: '/bin', HOME: '/' });
+    expect(warnings).toEqual([]);
+    expect(config).toMatchObject({
+      coreListener: 0,
+      domains: ['localhost', '127.0.0.1'],
+      upstream: undefined,
+      trusted: [],
+      store: { kind: 'lmdb', dir: 'data/location' },
+      storeSync: 'process',
+      dataDir: './data',
+      keys: undefined,
+      node: 1,
+      flowTimer: 120,
+      flowGrace: 20,
+      idle: 3600,
+      path: 'always',
+      pathInner: false,
+      rport: 'asked',
+      maxFlows: 65_536,
+      io: 'auto',
+      minExpires: 60,
+      maxExpires: 7200,
+      logLevel: 'info',
+    });
+    expect(config.workers).toBeGreaterThanOrEqual(1);
+    expect(
+      config.listen.map((l) => [l.scheme, l.transport, l.host, l.port, l.advertisedHost, l.advertisedPort]),
+    ).toEqual([
+      ['udp', 1, '127.0.0.1', 5060, '127.0.0.1', 5060],
+      ['tcp', 2, '127.0.0.1', 5060, '127.0.0.1', 5060],
+    ]);
+    expect(isRegistrar(config)).toBe(true);
+  });
+
+  it('an empty or blank variable counts as none', () => {
+    const blank = Object.fromEntries(
+      ['WORKERS', 'LISTEN', 'UPSTREAM', 'TRUSTED', 'STORE', 'IO', 'KEYS', 'NODE'].map((n) => [
+        `HOLDFAST_${n}`,
+        '  ',
+      ]),
+    );
+    expect(loadConfig(blank)).toEqual(loadConfig({}));
+  });
+});
+
+describe('a wrong value ends the start with its name, its value and what is allowed', () => {
+  const whole = (name: string, min: number, max: number): [string, string[], RegExp] => [
+    name,
+    ['x', '-1', '1.5', '1e3', '0x10', ' 1 2', `${min - 1}`, `${max + 1}`, '99999999999'].filter(
+      (v) => v !== '0' || min > 0,
+    ),
+    new RegExp(`a whole number from ${min} to ${max}$`),
+  ];
+  const cases: [name: string, values: string[], allowed: RegExp][] = [
+    whole('WORKERS', 1, 64),
+    whole('NODE', 0, 65_535),
+    whole('FLOW_TIMER', 1, 86_400),
+    whole('FLOW_GRACE', 1, 3_600),
+    whole('IDLE_S', 60, 604_800),
+    whole('MAX_FLOWS', 16, 4_194_304),
+    whole('MIN_EXPIRES', 1, 3_600),
+    whole('MAX_EXPIRES', 60, 604_800),
+    ['STORE_SYNC', ['disk', 'Power'], /process or power/],
+    ['PATH', ['never'], /always or strict/],
+    ['PATH_INNER', ['yes', '1'], /on or off/],
+    ['RPORT', ['never'], /asked or always/],
+    ['IO', ['uring'], /auto or ffi or core/],
+    ['LOG', ['loud'], /fatal or error or warn or info or debug or trace or silent/],
+    ['STORE', ['redis://localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
+    ['AUTH', ['file:/etc/passwd', 'yes'], /none/],
+    ['ADMIN', ['127.0.0.1:8060'], /off/],
+    [
+      'UPSTREAM',
+      [
+        'core',
+        'sips:core',
+        'http://core',
+        'sip:',
+        'sip:core:0',
+        'sip:core:65536',
+        'sip:core:x',
+        'sip:core;transport=ws',
+        'sip:core;transport=tcp2',
+        'sip:core;transport=',
+        'sip:[:::]',
+        'sip:user@core',
+      ],
+      /a SIP URI/,
+    ],
+    [
+      'TRUSTED',
+      [
+        'core',
+        '10.0.0.0/33',
+        '10.0.0.0/',
+        '10.0.0.0/x',
+        '10.0.0.0/8/8',
+        '10.0.0.0/-1',
+        '2001:db8::/129',
+        '10.0.0.0/8,',
+        '/8',
+      ],
+      /networks as ADDRESS/,
+    ],
+    ['DOMAINS', ['a_b', '-a', 'a b', 'sip:example.com'], /host names or addresses/],
+    [
+      'LISTEN',
+      [
+        'udp',
+        'udp:5060',
+        'udp:host:5060',
+        'udp:127.0.0.1',
+        'udp:127.0.0.1:65536',
+        'udp:127.0.0.1:x',
+        'udp:::1:5060',
+        'tls:127.0.0.1:5061',
+        'ws:127.0.0.1:80',
+        'sctp:127.0.0.1:1',
+        'udp:127.0.0.1:5060,',
+        'udp:127.0.0.1:5060/',
+        'udp:127.0.0.1:5060/a b',
+        'udp:127.0.0.1:5060/a:0',
+        'udp:127.0.0.1:5060/a:65536',
+        'udp:127.0.0.1:5060/a:x',
+        'udp:127.0.0.1:5060/[::',
+        'udp:127.0.0.1:5060/0.0.0.0',
+        'udp:127.0.0.1:5060/[::1]',
+        'udp:[::1]:5060/::2',
+        'udp:[::1]:5060/192.0.2.1',
+        'udp:127.0.0.1:5060/1.2.3.400',
+        'udp:127.0.0.1:5060/-a',
+      ],
+      /udp:HOST:PORT/,
+    ],
+    [
+      'LISTEN',
+      ['udp:0.0.0.0:5060', 'udp:[::]:5060', 'tcp:127.0.0.1:5060,udp:0.0.0.0:5060'],
+      /a wildcard address only with HOLDFAST_ADVERTISE/,
+    ],
+    [
+      'LISTEN',
+      ['udp:127.0.0.1:5060,udp:127.0.0.1:5060', 'udp:[::1]:5060,tcp:[::1]:5060,udp:[0::1]:5060'],
+      /each address once/,
+    ],
+    [
+      'ADVERTISE',
+      ['0.0.0.0', '[::]', '::', '2001:db8::1', 'edge:5060', '192.0.2.1:5060', 'a b', '[192.0.2.1]', '-'],
+      /without a port/,
+    ],
+    [
+      'CORE_LISTEN',
+      ['udp:127.0.0.1:5061', '0', 'UDP:127.0.0.1:5060'],
+      /one of the listeners of HOLDFAST_LISTEN/,
+    ],
+    ['FORWARDING', ['x', 'Stateless'], /stateless/],
+  ];
+
+  it.each(
+    cases.flatMap(([name, values, allowed]) =>
+      values.map((value): [string, string, RegExp] => [name, value, allowed]),
+    ),
+  )('HOLDFAST_%s=%s', (name, value, allowed) => {
+    const message = fault({
+      ...(name !== 'DOMAINS' && name !== 'AUTH' ? EDGE : {}),
+      [`HOLDFAST_${name}`]: value,
+    });
+    expect(message).toMatch(allowed);
+    expect(message.startsWith(`HOLDFAST_${name}=${value.trim()}: allowed is `)).toBe(true);
+    expect(message).not.toContain('\n');
+  });
+
+  it('also where two variables do not fit each other', () => {
+    expect(fault({ HOLDFAST_MIN_EXPIRES: '3600', HOLDFAST_MAX_EXPIRES: '60' })).toMatch(
+      /^HOLDFAST_MIN_EXPIRES=3600: allowed is no more than HOLDFAST_MAX_EXPIRES, 60$/,
+    );
+    expect(fault({ HOLDFAST_DOMAINS: '' })).toMatch(/^HOLDFAST_DOMAINS=: allowed is at least one domain/);
+    expect(fault({ ...EDGE, HOLDFAST_UPSTREAM: 'sip:[2001:db8::9]' })).toMatch(
+      /^HOLDFAST_LISTEN=.*the upstream's transport and address family/,
+    );
+    expect(
+      fault({ HOLDFAST_UPSTREAM: 'sip:core;transport=tcp', HOLDFAST_LISTEN: 'udp:127.0.0.1:5060' }),
+    ).toMatch(/^HOLDFAST_LISTEN=/);
+  });
+});
+
+describe('a registrar without authentication', () => {
+  it.each([
+    'udp:192.0.2.1:5060',
+    'udp:127.0.0.1:5060,tcp:192.0.2.1:5060',
+    'udp:[2001:db8::1]:5060',
+    'udp:0.0.0.0:5060/edge.example.com',
+  ])('is refused on %s', (listen) => {
+    expect(fault({ HOLDFAST_LISTEN: listen })).toMatch(
+      /^HOLDFAST_AUTH=none: allowed is a registrar without authentication on loopback listeners only/,
+    );
+    expect(fault({ ...EDGE, HOLDFAST_LISTEN: listen, HOLDFAST_DOMAINS: 'example.com' })).toMatch(
+      /^HOLDFAST_AUTH=none/,
+    );
+  });
+
+  it('runs on loopback, and an edge without one runs anywhere', () => {
+    expect(fault({ HOLDFAST_LISTEN: 'udp:127.0.0.2:5060,tcp:[::1]:5060' })).toBe('');
+    expect(fault({ ...EDGE, HOLDFAST_LISTEN: 'udp:192.0.2.1:5060' })).toBe('');
+  });
+});
+
+describe('a variable that is set', () => {
+  it('with an unknown name warns, and does not stop the start', () => {
+    const { warnings } = load({
+      HOLDFAST_UPSTRAEM: 'sip:x',
+      HOLDFAST_: '',
+      holdfast_x: '',
+      HOLDFAST_LISTEN: undefined,
+    });
+    expect(warnings).toEqual([
+      'HOLDFAST_UPSTRAEM is not a variable that Holdfast knows',
+      'HOLDFAST_ is not a variable that Holdfast knows',
+    ]);
+  });
+
+  it('gives listeners their addresses, own and advertised', () => {
+    const listen = (text: string, advertise?: string) =>
+      loadConfig({ ...EDGE, HOLDFAST_LISTEN: text, HOLDFAST_ADVERTISE: advertise }).listen.map(
+        (l) => `${l.scheme} ${l.host} ${l.port} ${l.advertisedHost}:${l.advertisedPort}`,
+      );
+    expect(
+      listen(
+        'udp:192.0.2.1:5060, tcp:[2001:DB8:0::1]:5062,udp:192.0.2.2:5060/edge.example.com,tcp:0.0.0.0:7/203.0.113.1:8',
+      ),
+    ).toEqual([
+      'udp 192.0.2.1 5060 192.0.2.1:5060',
+      'tcp 2001:db8::1 5062 [2001:db8::1]:5062',
+      'udp 192.0.2.2 5060 edge.example.com:5060',
+      'tcp 0.0.0.0 7 203.0.113.1:8',
+    ]);
+    expect(listen('udp:0.0.0.0:5060,udp:[::1]:5060,tcp:127.0.0.1:1/own', 'edge.example.com')).toEqual([
+      'udp 0.0.0.0 5060 edge.example.com:5060',
+      'udp ::1 5060 edge.example.com:5060',
+      'tcp 127.0.0.1 1 own:1',
+    ]);
+    // an address is for the listeners of its family
+    expect(listen('udp:0.0.0.0:5060,udp:[2001:db8::1]:5060', '203.0.113.1')).toEqual([
+      'udp 0.0.0.0 5060 203.0.113.1:5060',
+      'udp 2001:db8::1 5060 [2001:db8::1]:5060',
+    ]);
+    expect(
+      fault({
+        ...EDGE,
+        HOLDFAST_LISTEN: 'udp:[::]:5060,udp:127.0.0.1:5060',
+        HOLDFAST_ADVERTISE: '203.0.113.1',
+      }),
+    ).toMatch(/wildcard/);
+  });
+
+  it('names the upstream, and with it the listener that faces it', () => {
+    const of = (upstream: string, listen?: string, core?: string) => {
+      const config = loadConfig({
+        HOLDFAST_UPSTREAM: upstream,
+        HOLDFAST_LISTEN: listen,
+        HOLDFAST_CORE_LISTEN: core,
+      });
+      expect(isRegistrar(config)).toBe(false);
+      return { ...config.upstream, core: config.coreListener };
+    };
+    expect(of('sip:core.example.com')).toEqual({
+      uri: 'sip:core.example.com',
+      host: 'core.example.com',
+      port: 0,
+      transport: 1,
+      core: 0,
+    });
+    expect(of('SIP:192.0.2.9:5080;lr;Transport=TCP')).toMatchObject({
+      host: '192.0.2.9',
+      port: 5080,
+      transport: 2,
+      core: 1,
+    });
+    const two = 'udp:127.0.0.1:5060,udp:[::1]:5060,udp:127.0.0.1:5062/edge';
+    expect(of('sip:[::2]', two)).toMatchObject({ host: '[::2]', core: 1 });
+    expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062')).toMatchObject({ core: 2 });
+    expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062/edge')).toMatchObject({ core: 2 });
+    expect(of('sip:127.0.0.9', two, 'udp:[::1]:5060')).toMatchObject({ core: 1 });
+  });
+
+  it('makes an edge of a registrar: domains are set only by name', () => {
+    expect(loadConfig(EDGE).domains).toEqual([]);
+    expect(loadConfig({ ...EDGE, HOLDFAST_DOMAINS: ' Example.COM, [::1] ,10.0.0.1' }).domains).toEqual([
+      'example.com',
+      '[::1]',
+      '10.0.0.1',
+    ]);
+  });
+
+  it('lists trusted networks as bits of one address layout', () => {
+    expect(
+      loadConfig({ HOLDFAST_TRUSTED: '10.0.0.0/8, 192.0.2.1,2001:db8::/32,[::1],0.0.0.0/0' }).trusted,
+    ).toEqual([
+      { host: '10.0.0.0', bits: 104 },
+      { host: '192.0.2.1', bits: 128 },
+      { host: '2001:db8::', bits: 32 },
+      { host: '::1', bits: 128 },
+      { host: '0.0.0.0', bits: 96 },
+    ]);
+  });
+
+  it('is taken as it says', () => {
+    expect(
+      loadConfig({
+        ...EDGE,
+        HOLDFAST_WORKERS: ' 3 ',
+        HOLDFAST_STORE: 'lmdb:/var/x',
+        HOLDFAST_STORE_SYNC: 'power',
+        HOLDFAST_DATA: '/d',
+        HOLDFAST_KEYS: '1:abc',
+        HOLDFAST_NODE: '0',
+        HOLDFAST_FLOW_TIMER: '1',
+        HOLDFAST_FLOW_GRACE: '3600',
+        HOLDFAST_IDLE_S: '60',
+        HOLDFAST_PATH: 'strict',
+        HOLDFAST_PATH_INNER: 'on',
+        HOLDFAST_RPORT: 'always',
+        HOLDFAST_MAX_FLOWS: '16',
+        HOLDFAST_IO: 'core',
+        HOLDFAST_LOG: 'silent',
+      }),
+    ).toMatchObject({
+      workers: 3,
+      store: { kind: 'lmdb', dir: '/var/x' },
+      storeSync: 'power',
+      dataDir: '/d',
+      keys: '1:abc',
+      node: 0,
+      flowTimer: 1,
+      flowGrace: 3600,
+      idle: 60,
+      path: 'strict',
+      pathInner: true,
+      rport: 'always',
+      maxFlows: 16,
+      io: 'core',
+      logLevel: 'silent',
+    });
+    expect(loadConfig({ HOLDFAST_STORE: 'memory:' }).store).toEqual({ kind: 'memory' });
+    expect(loadConfig({ HOLDFAST_DATA: '/d' }).store).toEqual({ kind: 'lmdb', dir: '/d/location' });
+  });
+});
