@@ -6,7 +6,8 @@
  * Accepting: main waits on the listening sockets in an epoll set of its own with libuv nested in it (the
  * same inverted loop as a shard's), accepts in batches, claims a flow record for the shard that has the
  * fewest flows, and puts its slot in that shard's ring. No descriptor, no record or no room in the ring:
- * the connection is closed and counted.
+ * the connection is reset and counted, so that the client goes elsewhere at once. For the case that no
+ * descriptor is left one is kept in reserve: it is given up to accept, and to reset, the next in the queue.
  */
 import type { ListenerConfig } from '../config/config.ts';
 import { EPOLLIN, Epoll } from '../native/epoll.ts';
@@ -28,8 +29,10 @@ const BACKLOG = 4_096;
 const BATCH = 64;
 /** The longest wait: timers of Node's on this thread may be late by as much. */
 const LONGEST_WAIT_MS = 20;
-/** After EMFILE the listeners rest, or the loop would spin on them. */
+/** When even the reserve is gone the listeners rest, or the loop would spin on them. */
 const REST_MS = 100;
+/** One log line for all that is refused within this time for want of descriptors. */
+const QUIET_MS = 10_000;
 const LIBUV = -2;
 const WAKE_UP = -1;
 
@@ -56,6 +59,8 @@ export class Descriptors {
   readonly #cookie = new Int32Array(2);
   #accepting: Accepting | undefined;
   #restUntil = 0;
+  #reserve = createEventfd();
+  #quietUntil = 0;
   #open = true;
 
   private constructor(shards: number, participants: number, store: number) {
@@ -133,7 +138,7 @@ export class Descriptors {
   };
 
   #acceptFrom({ fd, listener }: { fd: number; listener: number }): void {
-    const { counters, log, clock } = this.#accepting as Accepting;
+    const { clock } = this.#accepting as Accepting;
     for (let i = 0; i < BATCH; i++) {
       const accepted = accept(fd, this.#peer);
       if (accepted >= 0) {
@@ -142,9 +147,11 @@ export class Descriptors {
       }
       if (accepted === -EAGAIN) return;
       if (accepted === -EMFILE || accepted === -ENFILE) {
-        counters.inc(Counter.fdExhausted);
+        const refused = this.#refuseNext(fd);
+        if (refused === -EAGAIN) return; // the kernel wants a descriptor before it looks whether anyone waits
+        this.#exhausted(accepted);
+        if (refused >= 0) continue;
         if (this.#restUntil === 0) {
-          log.error({ event: 'no-descriptors', error: errnoName(-accepted) });
           for (const { fd: listening } of this.#listening) this.#own.remove(listening);
           this.#restUntil = clock.now() + REST_MS;
         }
@@ -152,6 +159,24 @@ export class Descriptors {
       }
       // ECONNABORTED and the like concern the one connection
     }
+  }
+
+  #exhausted(error: number): void {
+    const { counters, log, clock } = this.#accepting as Accepting;
+    counters.inc(Counter.fdExhausted);
+    const now = clock.now();
+    if (now < this.#quietUntil) return;
+    this.#quietUntil = now + QUIET_MS;
+    log.error({ event: 'no-descriptors', error: errnoName(-error) });
+  }
+
+  /** With the descriptor in reserve. -EAGAIN: nobody waits; another -errno: the reserve is gone too. */
+  #refuseNext(listening: number): number {
+    if (this.#reserve >= 0) closeFd(this.#reserve);
+    const accepted = accept(listening, this.#peer);
+    if (accepted >= 0) this.#refuse(accepted);
+    this.#reserve = createEventfd();
+    return accepted;
   }
 
   #handOver(fd: number, listener: number): void {
@@ -211,6 +236,7 @@ export class Descriptors {
     for (const sockets of this.sockets) for (const fd of sockets) if (fd >= 0) closeFd(fd);
     for (const fd of this.epolls) closeFd(fd);
     for (const fd of this.eventfds) if (fd >= 0) closeFd(fd);
+    if (this.#reserve >= 0) closeFd(this.#reserve);
     closeFd(this.#own.fd);
   }
 }

@@ -77,7 +77,9 @@ describe.each<Transport>(['UDP'])('phones on %s that register and remove their b
           for (let i = 0; i < ROUNDS / phones.length; i++) {
             for (const expires of [600, 0]) {
               const ok = phone.next(isStatus(200));
-              phone.send(registerText(phone, k, { expires, callId: `${transport}-${from}-${k}-${i}-${expires}` }));
+              phone.send(
+                registerText(phone, k, { expires, callId: `${transport}-${from}-${k}-${i}-${expires}` }),
+              );
               await ok;
             }
           }
