@@ -34,7 +34,7 @@ describe('a thread that goes to sleep just when a message comes', () => {
   it('sees the message or is seen asleep', async () => {
     const memory = new SharedArrayBuffer(512);
     const faults = await Promise.all(
-      (['tellers', 'sleepers'] as const).map((task) => run({ task, memory, rounds: 200_000 }).faults),
+      (['tellers', 'sleepers'] as const).map((task) => run({ task, memory, rounds: 15_000 }).faults),
     );
     expect(faults.flat()).toEqual([]);
   });

@@ -171,12 +171,15 @@ async function pongAsync({ mesh: descriptor, rounds }: PingTask): Promise<void> 
  */
 function crossing({ task, rounds, memory }: CrossingTask): void {
   const words = new Int32Array(memory);
-  const [MESSAGE, BELL, TELLER, SLEEPER, SAW] = [0, 16, 32, 48, 64];
+  const [MESSAGE, BELL, TELLER, SLEEPER, SAW, NEVER] = [0, 16, 32, 48, 64, 80];
   const bell = new Doorbell(words, BELL, () => {});
   const [own, other] = task === 'tellers' ? [TELLER, SLEEPER] : [SLEEPER, TELLER];
   const meet = (at: number) => {
     Atomics.store(words, own, at);
-    while (Atomics.load(words, other) < at);
+    for (let spins = 0; Atomics.load(words, other) < at; spins++) {
+      // the other one may have no processor
+      if (spins > 1000) Atomics.wait(words, NEVER, 0, 0.05);
+    }
   };
   for (let n = 1; n <= rounds; n++) {
     meet(3 * n);
