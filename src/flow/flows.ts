@@ -66,6 +66,7 @@ export class Flows {
   readonly #clock: Clock;
   readonly #listeners: Listener[];
   readonly #mint: TokenMint;
+  readonly #node: number;
   readonly #wheel: Wheel;
   readonly #limits: LifeLimits;
   /** deciseconds after the start in which tokens of the last incarnation make flows */
@@ -104,6 +105,7 @@ export class Flows {
     this.#clock = options.clock;
     this.#listeners = options.listeners;
     this.#mint = new TokenMint(options.keyring, options.node);
+    this.#node = options.node;
     this.#wheel = new Wheel(options.table.capacity, TICK_MS, options.clock.now());
     this.#limits = { grace: options.grace, idle: options.idle, stage: STAGE_S };
     this.#adoption = (options.flowTimer + options.grace) * 10;
@@ -223,6 +225,8 @@ export class Flows {
       reader.equals(table.tokens, table.tokenOffset(slot), table.tokenLength(slot));
     if (!kept) {
       if (reader.read(buf, start, end) !== TokenVerdict.OK) return FORGED;
+      // The nodes of a cluster share their keys, not their flows.
+      if (reader.node !== this.#node) return GONE;
       slot = reader.slot;
       generation = reader.generation;
       if (reader.incarnation !== this.incarnation) {
@@ -293,9 +297,12 @@ export class Flows {
     const { table } = this;
     if (!table.isLive(slot, generation)) return false;
     const first = !table.has(slot, REGISTERED);
-    table.setFlowTimer(slot, flowTimer);
-    const until = Math.max(1, ds + expires * 10);
-    if (expires === 0 || until > table.registrationExpiry(slot)) table.setRegistrationExpiry(slot, until);
+    // Where no contact is left, other addresses-of-record of a phone may still be registered over the flow.
+    if (first || expires > 0) {
+      table.setFlowTimer(slot, flowTimer);
+      const until = Math.max(1, ds + expires * 10);
+      if (until > table.registrationExpiry(slot)) table.setRegistrationExpiry(slot, until);
+    }
     table.raise(slot, REGISTERED);
     this.#confirm(slot, generation);
     return first;
