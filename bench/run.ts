@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--quick] [--save] [--against DIR] [word ...]`: measures the suites of this folder
+ * `npm run bench -- [--quick] [--save] [--against DIR [--turns N]] [word ...]`: measures the suites of this folder
  * and prints one table. Words choose suites whose path (`wire/lexer`) contains one of them.
  *
  * The figure of a case is its fastest round: what disturbs a measurement only ever adds to it. `±` says
@@ -7,7 +7,8 @@
  * in units of the calibration work, divided by the same of the stored baseline: below 1 is faster.
  *
  * --against: another checkout's suites are measured in turns with these, and are the baseline of this
- * run. That is how a change is judged on a machine that is busy with other things.
+ * run. That is how a change is judged on a machine that is busy with other things. The compiler does not
+ * decide alike in every process, by some per cent: more turns (3 is the default) average that out.
  * Exit code 1 if a suite throws.
  */
 import { fork } from 'node:child_process';
@@ -20,7 +21,6 @@ import type { Measured, Report } from './suite.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const SUFFIX = '.bench.ts';
-const TURNS = 3;
 
 const { values: options, positionals: words } = parseArgs({
   allowPositionals: true,
@@ -28,10 +28,12 @@ const { values: options, positionals: words } = parseArgs({
     quick: { type: 'boolean', default: false },
     save: { type: 'boolean', default: false },
     against: { type: 'string' },
+    turns: { type: 'string', default: '3' },
   },
 });
 const rounds = options.quick ? 3 : 8;
 const ms = options.quick ? 15 : 50;
+const turns = options.against === undefined ? 1 : Number(options.turns);
 
 const suites = readdirSync(HERE, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith(SUFFIX))
@@ -96,7 +98,7 @@ for (const suite of suites) {
   try {
     const here: Report[] = [];
     const there: Report[] = [];
-    for (let turn = 0; turn < (options.against === undefined ? 1 : TURNS); turn++) {
+    for (let turn = 0; turn < turns; turn++) {
       if (options.against !== undefined)
         there.push(await measure(join(resolve(options.against), 'bench'), suite));
       here.push(await measure(HERE, suite));
