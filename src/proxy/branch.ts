@@ -19,7 +19,7 @@
  * Hash and MAC are SipHash-2-4 under keys of their own.
  */
 
-import { decodeBase64url, encodeBase64url } from '../flow/base64url.ts';
+import { base64urlLength, decodeBase64url, encodeBase64url } from '../flow/base64url.ts';
 import type { Keyring } from '../flow/keyring.ts';
 import { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
@@ -53,7 +53,6 @@ export class Branch {
   readonly #hash: SipHash;
   readonly #mac: SipHash;
   readonly #octets = new Uint8Array(LONGEST + 8);
-  readonly #text = new Uint8Array(96);
 
   constructor(keyring: Keyring, incarnation: number) {
     this.#incarnation = incarnation;
@@ -95,8 +94,7 @@ export class Branch {
     this.#mac.hash(o, 0, n);
     put32(o, n, this.#mac.lo);
     put32(o, n + 4, this.#mac.hi);
-    const length = encodeBase64url(o, 0, n + 8, this.#text, 0);
-    w.range(this.#text, 0, length);
+    this.#encode(w, n + 8);
   }
 
   /** Writes the text behind "z9hG4bK" for a client transaction. */
@@ -111,8 +109,7 @@ export class Branch {
     this.#mac.hash(o, 0, 18);
     put32(o, 18, this.#mac.lo);
     put32(o, 22, this.#mac.hi);
-    const length = encodeBase64url(o, 0, TRANSACTION_OCTETS, this.#text, 0);
-    w.range(this.#text, 0, length);
+    this.#encode(w, TRANSACTION_OCTETS);
   }
 
   /** What the request is routed by (RFC 5393 4.2): Request-URI and the Route values, not the method. */
@@ -124,6 +121,10 @@ export class Branch {
       hash.update(m.buf, m.valueStart[row], m.valueEnd[row]);
     hash.end();
     return hash.lo;
+  }
+
+  #encode(w: Writer, octets: number): void {
+    if (w.fits(base64urlLength(octets))) w.at = encodeBase64url(this.#octets, 0, octets, w.buf, w.at);
   }
 
   #hashRequest(m: Message, via: Via): void {

@@ -4,6 +4,7 @@
  * ones inside one buffer by `copyWithin` (about 40 ns whatever the length up to 600 octets).
  */
 const LOOP_LIMIT = 32;
+const SET_LIMIT = 16;
 
 export class Writer {
   readonly buf: Uint8Array;
@@ -21,24 +22,30 @@ export class Writer {
     this.overflow = false;
   }
 
-  #room(length: number): boolean {
+  /** Is there room for so many more? If not, the writer has overflowed. */
+  fits(length: number): boolean {
     if (this.at + length <= this.limit) return true;
     this.overflow = true;
     return false;
   }
 
   byte(value: number): void {
-    if (this.#room(1)) this.buf[this.at++] = value;
+    if (this.fits(1)) this.buf[this.at++] = value;
   }
 
-  /** Octets of a small constant. */
+  /** All octets of an array. `set` of a whole one takes 18 ns whatever its length; of a part it would need a view. */
   bytes(source: Uint8Array): void {
-    this.range(source, 0, source.length);
+    const { length } = source;
+    if (length <= SET_LIMIT) this.range(source, 0, length);
+    else if (this.fits(length)) {
+      this.buf.set(source, this.at);
+      this.at += length;
+    }
   }
 
   range(source: Uint8Array, start: number, end: number): void {
     const length = end - start;
-    if (length <= 0 || !this.#room(length)) return;
+    if (length <= 0 || !this.fits(length)) return;
     const buf = this.buf;
     let w = this.at;
     if (length > LOOP_LIMIT && source === buf) buf.copyWithin(w, start, end);
@@ -48,7 +55,7 @@ export class Writer {
 
   /** ASCII text, for rare answers. */
   text(source: string): void {
-    if (!this.#room(source.length)) return;
+    if (!this.fits(source.length)) return;
     for (let i = 0; i < source.length; i++) this.buf[this.at++] = source.charCodeAt(i);
   }
 
@@ -61,7 +68,7 @@ export class Writer {
   decimal(value: number): void {
     let digits = 1;
     for (let v = value; v >= 10; v = (v / 10) | 0) digits++;
-    if (!this.#room(digits)) return;
+    if (!this.fits(digits)) return;
     let v = value;
     for (let i = this.at + digits - 1; i >= this.at; i--) {
       const q = (v / 10) | 0;
