@@ -7,12 +7,12 @@
  */
 import { loadConfig } from '../../src/config/load.ts';
 import { start } from '../../src/main/start.ts';
-import { causeWord } from '../../src/shared/cause.ts';
-import { OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
+import { Cause, causeWord } from '../../src/shared/cause.ts';
+import { FREE, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 
 export interface Ask {
   id: number;
-  ask: 'state' | 'flows' | 'fail';
+  ask: 'state' | 'flows' | 'ended' | 'fail';
   shard?: number;
 }
 
@@ -32,7 +32,11 @@ export interface FlowView {
   remotePort: number;
   provisional: boolean;
   flags: number;
-  /** of the life before this one */
+}
+
+/** The last flow of a slot that is free now. */
+export interface Ending {
+  remotePort: number;
   cause: string;
 }
 
@@ -60,15 +64,22 @@ function flows(): FlowView[] {
       remotePort: table.remotePort(slot),
       provisional: state === PROVISIONAL,
       flags: table.flags(slot),
-      cause: causeWord(table.cause(slot)),
     });
   }
   return list;
 }
 
+function ended(): Ending[] {
+  const list: Ending[] = [];
+  for (let slot = 0; slot < table.capacity; slot++)
+    if (table.state(slot) === FREE && table.cause(slot) !== Cause.NONE)
+      list.push({ remotePort: table.remotePort(slot), cause: causeWord(table.cause(slot)) });
+  return list;
+}
+
 process.on('message', ({ id, ask, shard }: Ask) => {
   if (ask === 'fail') running.failShard(shard ?? 0);
-  process.send?.({ id, answer: ask === 'flows' ? flows() : state() });
+  process.send?.({ id, answer: ask === 'flows' ? flows() : ask === 'ended' ? ended() : state() });
 });
 const stop = () => void running.stop().finally(() => process.exit(0));
 process.on('disconnect', stop);

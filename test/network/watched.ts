@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Address } from '../harness/agent.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
-import type { Ask, FlowView, State } from './observed.ts';
+import type { Ask, Ending, FlowView, State } from './observed.ts';
 
 export type { FlowView, State };
 
@@ -111,6 +111,18 @@ export class Watched {
 
   flows(): Promise<FlowView[]> {
     return this.#ask('flows') as Promise<FlowView[]>;
+  }
+
+  /** Why the connection from this port ended; waits until it has. Ports are told apart, hosts are not. */
+  async causeOf(port: number, patienceMs = 10_000): Promise<string> {
+    const until = Date.now() + patienceMs;
+    for (;;) {
+      const list = (await this.#ask('ended')) as Ending[];
+      const ending = list.find((e) => e.remotePort === port);
+      if (ending) return ending.cause;
+      if (Date.now() > until) throw new Error(`the connection from port ${port} has not ended`);
+      await pause(20);
+    }
   }
 
   async failShard(shard: number): Promise<void> {
