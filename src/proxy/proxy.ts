@@ -324,7 +324,9 @@ export class StatelessProxy {
     const target = this.#target;
     const hasRoute = this.#next < this.#last;
     if (!hasRoute) {
-      if (m.method === OPTIONS && target.userStart === target.userEnd && this.#own.isSelf(buf, target)) {
+      // 3261 11.2: no user part means the server itself, by its address or by a domain that it serves
+      const forUs = this.#own.isSelf(buf, target) || (this.home !== undefined && this.#own.serves(buf, target));
+      if (m.method === OPTIONS && target.userStart === target.userEnd && forUs) {
         this.refuse(200, 'OK', ALLOW);
         return;
       }
