@@ -207,12 +207,19 @@ export class StatelessProxy {
     while (this.#slot < 0 && this.#next < this.#last) {
       if (!uri.parse(buf, routes.uriStart[this.#next], routes.uriEnd[this.#next]))
         return this.refuse(400, 'Bad Route');
-      if (!this.#own.isSelf(buf, uri)) break;
+      if (!this.#own.isSelf(buf, uri) && !this.#isServed(uri)) break;
       this.#next++;
       if (!this.#ownValue(uri)) return false;
     }
     if (this.#next > 0 || this.#last < routes.count) routes.keep(patch, m, this.#next, this.#last);
     return true;
+  }
+
+  /** A domain that is served here resolves to this proxy: phones name their outbound proxy so. */
+  #isServed(uri: UriView): boolean {
+    return (
+      this.home !== undefined && uri.userStart === uri.userEnd && this.#own.serves(this.#x.message.buf, uri)
+    );
   }
 
   /** 16.4: a maddr of ours is stripped, with port and transport. */

@@ -40,6 +40,8 @@ const LISTEN: Advertised[] = [
 ];
 
 export const CORE = '198.51.100.9:5070';
+/** how this edge writes itself */
+export const OWN_ROUTE = 'edge.example.com:5060';
 export const CLIENT = '203.0.113.7:4711';
 
 /** Something that left: down a flow, as a datagram, or over a connection. */
