@@ -22,7 +22,6 @@ async function run(): Promise<void> {
     process.stderr.write(`cannot start: ${(error as Error).message}\n`);
     process.exit(1);
   }
-  process.stdout.write(banner(running));
 
   let stopping = false;
   const stop = (signal: string): void => {
@@ -39,6 +38,8 @@ async function run(): Promise<void> {
   };
   process.on('SIGTERM', () => stop('SIGTERM'));
   process.on('SIGINT', () => stop('SIGINT'));
+  // last: whoever waits for it may signal at once
+  process.stdout.write(banner(running));
 }
 
 function banner({ config, backend, backendReason, startedIn }: Running): string {

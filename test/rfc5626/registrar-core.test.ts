@@ -182,6 +182,14 @@ describe.each(STORES)('with the %s store', (store) => {
     });
   });
 
+  it('OPTIONS to the domain itself is answered by the server', async () => {
+    const callId = unique('call-');
+    phone.send(phone.compose('OPTIONS', `sip:${DOMAIN}`, { callId }));
+    const { message } = await phone.next(isFinal(callId));
+    expect(message.status).toBe(200);
+    expect(message.all('Supported')).toEqual(expect.arrayContaining(['path', 'outbound']));
+  });
+
   it('more bindings than one AOR may have are refused, and those that stand stay', async () => {
     const user = unique('u');
     for (let i = 0; i < 16; i++)
