@@ -103,25 +103,25 @@ export class TransactionKey {
   /** A field and its end: no octet of a header can be 0, so that no two lists of fields give the same octets. */
   #range(buf: Uint8Array, start: number, end: number, lower: number): void {
     const chunk = this.#chunk;
-    let taken = this.#taken;
-    for (let i = start; i < end; i++) {
-      if (taken === CHUNK) {
-        this.#hash.update(chunk, 0, CHUNK);
-        taken = 0;
-      }
-      const c = buf[i];
-      chunk[taken++] = lower !== 0 && c >= 65 && c <= 90 ? c | lower : c;
+    for (let i = start; i < end; ) {
+      if (this.#taken === CHUNK) this.#flush();
+      let taken = this.#taken;
+      const until = Math.min(end, i + CHUNK - taken);
+      if (lower === 0) for (; i < until; i++) chunk[taken++] = buf[i];
+      else for (; i < until; i++) chunk[taken++] = buf[i] >= 65 && buf[i] <= 90 ? buf[i] | lower : buf[i];
+      this.#taken = taken;
     }
-    this.#taken = taken;
     this.#octet(0);
   }
 
   #octet(octet: number): void {
-    if (this.#taken === CHUNK) {
-      this.#hash.update(this.#chunk, 0, CHUNK);
-      this.#taken = 0;
-    }
+    if (this.#taken === CHUNK) this.#flush();
     this.#chunk[this.#taken++] = octet;
+  }
+
+  #flush(): void {
+    this.#hash.update(this.#chunk, 0, CHUNK);
+    this.#taken = 0;
   }
 }
 
