@@ -9,7 +9,7 @@
 import type { Flows } from '../flow/flows.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { AddressView } from '../wire/address.ts';
-import { ascii, CHARS, LWS, parseDecimal } from '../wire/chars.ts';
+import { ascii, CHARS, DIGIT, LWS, parseDecimal } from '../wire/chars.ts';
 import { composeEnd, composeHead } from '../wire/compose.ts';
 import { type Message, OK } from '../wire/lexer.ts';
 import { ACK, CONTACT, EXPIRES, FLOW_TIMER, formsDialog, REGISTER, REQUIRE, VIA } from '../wire/names.ts';
@@ -23,6 +23,8 @@ const EXPIRES_PARAM = ascii('expires');
 const FLOW_TIMER_NAME = ascii('Flow-Timer: ');
 const CONTENT_LENGTH = ascii('Content-Length: ');
 const TAG = ascii('holdfast');
+/** no flow is kept longer than a week on the word of one response */
+const LONGEST_S = 604_800;
 const STATUS_500 = ascii('SIP/2.0 500 Server Internal Error');
 
 /** A registration passed that confirmed this flow: for the log. */
@@ -187,7 +189,7 @@ export class Responses {
   #granted(m: Message): number {
     const { buf } = m;
     const header = m.first[EXPIRES];
-    const common = header < 0 ? -1 : parseDecimal(buf, m.valueStart[header], m.valueEnd[header]);
+    const common = header < 0 ? -1 : deltaSeconds(buf, m.valueStart[header], m.valueEnd[header]);
     const contact = this.#contact;
     let most = 0;
     for (let row = m.first[CONTACT]; row >= 0; row = m.next(row)) {
@@ -199,7 +201,7 @@ export class Responses {
         if (expires > most) most = expires;
       }
     }
-    return Math.min(most, 604_800);
+    return Math.min(most, LONGEST_S);
   }
 
   #expiresParam(buf: Uint8Array): number {
@@ -211,7 +213,7 @@ export class Responses {
     while (CHARS[buf[p]] & LWS) p++;
     const start = p;
     while (buf[p] >= 48 && buf[p] <= 57) p++;
-    return parseDecimal(buf, start, p);
+    return deltaSeconds(buf, start, p);
   }
 
   #deliver(): boolean {
@@ -264,4 +266,12 @@ function viasBelow(m: Message, ownEnd: number): number {
     if (count > 1) return 2;
   }
   return count;
+}
+
+/** RFC 3261 20.19: digits without limit; more than we count in is the longest time. -1: not a number. */
+function deltaSeconds(buf: Uint8Array, start: number, end: number): number {
+  const value = parseDecimal(buf, start, end);
+  if (value >= 0 || start >= end) return value;
+  for (let i = start; i < end; i++) if (!(CHARS[buf[i]] & DIGIT)) return -1;
+  return LONGEST_S;
 }
