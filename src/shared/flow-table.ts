@@ -117,9 +117,8 @@ export class FlowTable extends FlowRecords {
       for (; bits !== 0; bits &= bits - 1) {
         const slot = group * 32 + ctz(bits);
         if (this.#claimSlot(slot, owner)) return slot;
-        // taken, but its claimer has not said so: say it, unless it came free again
-        vacancy.take(slot);
-        if (this.state(slot) === FREE) vacancy.give(slot);
+        // taken, but its claimer has not said so yet, or never will
+        this.#restate(slot);
       }
     }
     return -1;
@@ -246,14 +245,14 @@ export class FlowTable extends FlowRecords {
     return shown;
   }
 
+  /** Makes the vacancy bit say what the life word says, while others may change both: ends on a look, not on a write. */
   #restate(slot: number): void {
-    if (this.state(slot) === FREE) {
-      this.#vacancy.give(slot);
-      if (this.state(slot) !== FREE) this.#vacancy.take(slot);
-    } else {
-      this.#vacancy.take(slot);
-      if (this.state(slot) === FREE) this.#vacancy.give(slot);
-    }
+    let taken: boolean;
+    do {
+      taken = this.state(slot) !== FREE;
+      if (taken) this.#vacancy.take(slot);
+      else this.#vacancy.give(slot);
+    } while (taken !== (this.state(slot) !== FREE));
   }
 
   /** The life word of a queue entry's slot if it may be taken over, else 0. */

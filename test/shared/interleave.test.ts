@@ -4,8 +4,8 @@
  */
 import { describe, expect, it } from 'vitest';
 import { FlowIndex } from '../../src/shared/flow-index.ts';
-import { FlowTable, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
-import { atStep } from './steps.ts';
+import { FlowTable, FREE, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
+import { atStep, atSteps, dies } from './steps.ts';
 
 class Side {
   readonly flows: FlowTable;
@@ -239,5 +239,32 @@ describe('between any two steps', () => {
         },
       };
     });
+  });
+
+  it('a sweep is right about a slot that a third one left behind and that is taken and given back under it', () => {
+    let pairs = 0;
+    let places = 1;
+    for (let first = 0; first < places; first++) {
+      for (let second = first + 1; ; second++) {
+        const table = FlowTable.allocate(1);
+        const [main, living, dead] = [1, 2, 3].map(() => new FlowTable(table));
+        // it died when it had freed its slot and had not yet said so
+        const left = dead.claim(3);
+        for (let n = 0; dead.state(left) !== FREE; n++) dies(n, () => dead.abandon(left, 1));
+        expect(dead.used()).toBe(1);
+        let slot = -1;
+        const take = () => {
+          slot = living.claim(2);
+        };
+        const give = () => {
+          if (slot >= 0) living.abandon(slot, 1);
+        };
+        places = atSteps([first, second], [take, give], () => main.sweep(3, () => {}));
+        if (places <= second) break;
+        if (slot >= 0) pairs++;
+        expect(main.used(), `places ${first} and ${second}`).toBe(0);
+      }
+    }
+    expect(pairs).toBeGreaterThan(5);
   });
 });

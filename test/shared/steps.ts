@@ -8,12 +8,18 @@ const real = Object.fromEntries(OPERATIONS.map((name) => [name, Atomics[name]]))
 
 /** Runs it with the event at place n. Returns the number of places that there were. */
 export function atStep(n: number, event: () => void, act: () => void): number {
+  return atSteps([n], [event], act);
+}
+
+/** Runs it with events[i] at place at[i], for places in ascending order. */
+export function atSteps(at: readonly number[], events: readonly (() => void)[], act: () => void): number {
   let places = 0;
+  let next = 0;
   const replaced: Record<string, unknown> = {};
   const place = () => {
-    if (places++ !== n) return;
+    if (places++ !== at[next]) return;
     Object.assign(Atomics, real);
-    event();
+    events[next++]();
     Object.assign(Atomics, replaced);
   };
   for (const name of OPERATIONS) {
