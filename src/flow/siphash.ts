@@ -48,14 +48,18 @@ export class SipHash {
   }
 
   update(buf: Uint8Array, start: number, end: number): void {
+    const block = this.#block;
+    let taken = this.#taken;
     let i = start;
-    while (i < end && (this.#taken & 7) !== 0) this.#octet(buf[i++]);
-    const whole = i + ((end - i) & ~7);
-    if (whole > i) {
-      absorb(this.#v, buf, i, whole);
-      this.#taken += whole - i;
+    if ((taken & 7) !== 0) {
+      while (i < end && (taken & 7) !== 0) block[taken++ & 7] = buf[i++];
+      if ((taken & 7) === 0) absorb(this.#v, block, 0, 8);
     }
-    for (i = whole; i < end; i++) this.#octet(buf[i]);
+    const whole = i + ((end - i) & ~7);
+    if (whole > i) absorb(this.#v, buf, i, whole);
+    taken += whole - i;
+    for (i = whole; i < end; i++) block[taken++ & 7] = buf[i];
+    this.#taken = taken;
   }
 
   /** Four octets of the message, the least significant first. */
@@ -69,8 +73,10 @@ export class SipHash {
   end(): void {
     const v = this.#v;
     const length = this.#taken;
-    while ((this.#taken & 7) !== 7) this.#octet(0);
-    this.#octet(length);
+    const block = this.#block;
+    for (let i = length & 7; i < 7; i++) block[i] = 0;
+    block[7] = length;
+    absorb(v, block, 0, 8);
     v[4] ^= 0xff;
     // two blocks of zeros are four rounds
     absorb(v, ZEROS, 0, 16);
