@@ -9,9 +9,12 @@ import type { Endpoint } from '../net/endpoint.ts';
 import type { Net } from '../net/net.ts';
 import { Cause } from '../shared/cause.ts';
 import { EXEMPT, OUTBOUND_DIALED } from '../shared/flow-record.ts';
+import { CLAIMED } from '../shared/flow-table.ts';
 import { TCP } from '../wire/via.ts';
 
 const BACK_OFF_MS = 1_000;
+/** targets that are remembered although no connection to them stands */
+const MOST_TARGETS = 1_024;
 
 interface Target {
   slot: number;
@@ -80,8 +83,9 @@ export class Connections {
     table.raise(slot, this.#trusts(to) ? OUTBOUND_DIALED | EXEMPT : OUTBOUND_DIALED);
     const generation = table.generation(slot);
     if (this.#net.dial(slot, to) !== 0) {
-      table.release(slot, generation, Cause.CONNECT_FAILED);
+      table.abandon(slot, Cause.CONNECT_FAILED);
       target.notBefore = this.#now() + BACK_OFF_MS;
+      this.#forget(to.toString(), target);
       return false;
     }
     target.slot = slot;
@@ -122,9 +126,17 @@ export class Connections {
     if (!target || target.slot !== slot) return false;
     const { generation } = target;
     target.slot = -1;
-    if (this.#targets.size > 1024) this.#targets.delete(key);
-    if (this.#flows.table.isLive(slot, generation)) return false;
-    this.#flows.table.release(slot, generation, cause);
+    this.#forget(key, target);
+    const { table } = this.#flows;
+    if (table.isLive(slot, generation)) return false;
+    if (table.state(slot) === CLAIMED) table.abandon(slot, cause);
     return true;
+  }
+
+  /** So that clients who name many hosts cannot fill the memory. */
+  #forget(key: string, target: Target): void {
+    if (this.#targets.size <= MOST_TARGETS) return;
+    this.#targets.delete(key);
+    if (this.#last === target) this.#last = undefined;
   }
 }
