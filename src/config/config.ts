@@ -53,7 +53,11 @@ export interface Config {
   flowTimer: number;
   flowGrace: number;
   idle: number;
-  forwarding: 'stateless';
+  forwarding: 'stateful' | 'stateless';
+  /** seconds; how long a flow may be silent after a request was written to it */
+  flowAnswer: number;
+  /** transaction records of one shard */
+  maxTransactions: number;
   path: 'always' | 'strict';
   /** add a Path (without `ob`) also where this edge is not the first hop */
   pathInner: boolean;

@@ -28,6 +28,9 @@ const bytesOf = (reason: string): Uint8Array => {
   return bytes;
 };
 
+/** An answer for the server transaction of the request in hand: it sends and keeps it. */
+export type TransactionAnswer = (status: number, start: number, end: number) => void;
+
 export class Answers {
   readonly #exchange: Exchange;
   readonly #outlet: Outlet;
@@ -36,6 +39,8 @@ export class Answers {
   readonly #destination = new Address();
   /** RFC 3581: answer every client where it sent from, asked or not */
   readonly #forceRport: boolean;
+
+  transaction: TransactionAnswer | undefined;
 
   constructor(exchange: Exchange, outlet: Outlet, branch: Branch, counters: Counters, forceRport: boolean) {
     this.#exchange = exchange;
@@ -61,6 +66,10 @@ export class Answers {
       }
     }
     composeEnd(out);
+    if (source.transaction >= 0 && this.transaction) {
+      if (!out.overflow) this.transaction(status, start, this.#exchange.keepOut());
+      return;
+    }
     this.#leave(start, source.transport === UDP ? this.destination(m, via, source) : source.remote);
   }
 

@@ -33,8 +33,9 @@ const V4 = 2;
 const V6 = 4;
 const TRANSACTION = 128;
 const TRANSACTION_OCTETS = 6 + 12 + 8;
+const SHORTEST = TRANSACTION_OCTETS;
 const HASH_AND_MAC = 16;
-const SHORTEST = 6 + 6 + HASH_AND_MAC;
+const STATELESS_SHORTEST = 6 + 6 + HASH_AND_MAC;
 const LONGEST = 6 + 8 + 18 + HASH_AND_MAC;
 const COOKIE_LENGTH = 7;
 
@@ -165,6 +166,7 @@ export class Branch {
       return true;
     }
     this.transaction = -1;
+    if (n < STATELESS_SHORTEST) return false;
     this.listener = o[1];
     let p = 6;
     if (o[0] & FLOW) {

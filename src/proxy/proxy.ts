@@ -40,6 +40,7 @@ import type { Forwarder } from './forward.ts';
 import type { NextHop, Upstream } from './nexthop.ts';
 import type { Own } from './own.ts';
 import { Routes } from './routes.ts';
+import { type ProxyTransactions, TOO_LARGE, UNREACHABLE } from './transactions.ts';
 
 const PATH_TAG = ascii('path');
 const SUPPORTED_PATH = ascii('Supported: path\r\n');
@@ -97,6 +98,8 @@ export class StatelessProxy {
   readonly #uri = new UriView();
   readonly #target = new UriView();
   home: Home | undefined;
+  /** with HOLDFAST_FORWARDING=stateful */
+  transactions: ProxyTransactions | undefined;
   callSeen: CallSeen = () => {};
 
   /** the first Route value that is not ours; how many of the last are gone (strict router before us) */
@@ -125,7 +128,7 @@ export class StatelessProxy {
 
   /** Handles the request in the exchange, as lexed with this verdict. */
   request(verdict: number): void {
-    const { message: m, via, patch } = this.#x;
+    const { message: m, via } = this.#x;
     if (verdict === NOT_SIP || verdict === NO_END) {
       this.#counters.inc(Counter.junk);
       return;
@@ -142,6 +145,14 @@ export class StatelessProxy {
       this.#answers.send(status, reason);
       return;
     }
+    if (!this.transactions) this.#x.source.transaction = -1;
+    else if (!this.transactions.admit()) return;
+    this.route();
+  }
+
+  /** The steps for a request that has been admitted; again, when it had to wait for the location store. */
+  route(): void {
+    const { message: m, via, patch } = this.#x;
     patch.begin();
     stampVia(patch, m, via, this.#x.source.remote);
     if (this.#validate() && this.#preprocess()) {
@@ -301,20 +312,34 @@ export class StatelessProxy {
 
   /** Forwards the patched request down a flow; 430 if it has ended. */
   downFlow(slot: number, generation: number, listener: number): void {
-    const { message: m } = this.#x;
-    const stream = this.#flows.table.transport(slot) !== UDP;
-    if (!this.#forwarder.compose(listener, stream)) {
-      this.refuse(513, 'Message Too Large');
-      return;
+    this.#forwarded(this.#sendDown(slot, generation, listener));
+  }
+
+  #sendDown(slot: number, generation: number, listener: number): number {
+    if (this.transactions && this.#x.source.transaction >= 0)
+      return this.transactions.toFlow(slot, generation, listener);
+    if (!this.#forwarder.compose(listener, this.#flows.table.transport(slot) !== UDP)) return TOO_LARGE;
+    return this.#outlet.toFlow(slot, generation, this.#forwarder.start, this.#forwarder.end);
+  }
+
+  #forwarded(outcome: number): void {
+    switch (outcome) {
+      case SENT:
+        this.#counters.inc(Counter.forwardedRequests);
+        if (this.#x.message.method === INVITE) this.callSeen();
+        return;
+      case BUSY:
+        this.refuse(503, 'Service Unavailable', RETRY_AFTER);
+        return;
+      case TOO_LARGE:
+        this.refuse(513, 'Message Too Large');
+        return;
+      case UNREACHABLE:
+        this.refuse(500, 'Next Hop Unreachable');
+        return;
+      default:
+        this.#flowFailed();
     }
-    const outcome = this.#outlet.toFlow(slot, generation, this.#forwarder.start, this.#forwarder.end);
-    if (outcome !== SENT) {
-      if (outcome === BUSY) this.refuse(503, 'Service Unavailable', RETRY_AFTER);
-      else this.#flowFailed();
-      return;
-    }
-    this.#counters.inc(Counter.forwardedRequests);
-    if (m.method === INVITE) this.callSeen();
   }
 
   /** On top of what stands there. */
@@ -332,7 +357,8 @@ export class StatelessProxy {
     const hasRoute = this.#next < this.#last;
     if (!hasRoute) {
       // 3261 11.2: no user part means the server itself, by its address or by a domain that it serves
-      const forUs = this.#own.isSelf(buf, target) || (this.home !== undefined && this.#own.serves(buf, target));
+      const forUs =
+        this.#own.isSelf(buf, target) || (this.home !== undefined && this.#own.serves(buf, target));
       if (m.method === OPTIONS && target.userStart === target.userEnd && forUs) {
         this.refuse(200, 'OK', ALLOW);
         return;
@@ -463,27 +489,19 @@ export class StatelessProxy {
 
   /** Sends the patched request to `nextHop`. */
   toNextHop(): void {
-    const { message: m, source } = this.#x;
+    this.#forwarded(this.#sendOn());
+  }
+
+  #sendOn(): number {
+    const { source } = this.#x;
     const hop = this.#nextHop;
+    if (this.transactions && source.transaction >= 0) return this.transactions.toHop(hop);
     const stream = hop.transport !== UDP;
-    if (!this.#forwarder.compose(hop.listener, stream)) {
-      this.refuse(513, 'Message Too Large');
-      return;
-    }
+    if (!this.#forwarder.compose(hop.listener, stream)) return TOO_LARGE;
     const { start, end } = this.#forwarder;
-    if (!stream)
-      this.#outlet.toDatagram(
-        hop.listener,
-        hop.address,
-        source.listener === hop.listener ? source.local : undefined,
-        start,
-        end,
-      );
-    else if (!this.#outlet.toConnection(hop.address, start, end)) {
-      this.refuse(500, 'Next Hop Unreachable');
-      return;
-    }
-    this.#counters.inc(Counter.forwardedRequests);
-    if (m.method === INVITE) this.callSeen();
+    if (stream) return this.#outlet.toConnection(hop.address, start, end) ? SENT : UNREACHABLE;
+    const local = source.listener === hop.listener ? source.local : undefined;
+    this.#outlet.toDatagram(hop.listener, hop.address, local, start, end);
+    return SENT;
   }
 }

@@ -14,8 +14,10 @@ import type { MeshDescriptor } from '../shared/mesh.ts';
 export const HANDOFF = 1;
 /** shard -> shard: words slot, generation; payload: the bytes for that stream */
 export const FLOW_WRITE = 2;
-/** shard -> shard: the flow of a FLOW_WRITE had ended; payload: its bytes */
+/** shard -> shard: a request could not be written; words: the status that says so; payload: its bytes */
 export const FLOW_FAILED = 3;
+/** shard -> shard: a response to the receiver's transaction; words: slot and generation that it came on; payload */
+export const RESPONSE = 6;
 /** main -> shard: end your loop and return */
 export const STOP = 4;
 /** main -> shard, tests only: throw, so that the supervisor can be watched */

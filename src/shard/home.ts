@@ -188,13 +188,13 @@ export class LocalHome implements Home {
   }
 
   #again(parked: Parked, result: StoreResult): void {
-    this.#resume(parked, (verdict) => {
+    this.#resume(parked, () => {
       if (result.status !== 'ok') {
         this.#p.answers.send(503, 'Service Unavailable', ['Retry-After: 5']);
         return;
       }
       this.#found = result.bindings;
-      this.#p.proxy.request(verdict);
+      this.#p.proxy.route();
       this.#found = undefined;
     });
   }
@@ -278,7 +278,7 @@ export class LocalHome implements Home {
     return { bytes: Buffer.from(m.buf.subarray(m.start, m.end)), source: new Source().copy(source) };
   }
 
-  #resume(parked: Parked, then: (verdict: number) => void): void {
+  #resume(parked: Parked, then: () => void): void {
     const { exchange } = this.#p;
     const { arena, message: m, via } = exchange;
     const { bytes } = parked;
@@ -289,9 +289,9 @@ export class LocalHome implements Home {
     }
     arena.mem.set(bytes, at);
     exchange.source.copy(parked.source);
-    const verdict = m.lex(arena.mem, at, at + bytes.length, false);
+    m.lex(arena.mem, at, at + bytes.length, false);
     const row = m.first[VIA];
-    if (row >= 0 && via.parse(m.buf, m.valueStart[row], m.valueEnd[row])) then(verdict);
+    if (row >= 0 && via.parse(m.buf, m.valueStart[row], m.valueEnd[row])) then();
     arena.slabs.giveBack(at);
   }
 }

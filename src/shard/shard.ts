@@ -15,9 +15,11 @@ import { Branch } from '../proxy/branch.ts';
 import { Exchange } from '../proxy/exchange.ts';
 import { Forwarder } from '../proxy/forward.ts';
 import { NextHop, type Upstream } from '../proxy/nexthop.ts';
+import { Offspring } from '../proxy/offspring.ts';
 import { Own } from '../proxy/own.ts';
 import { StatelessProxy } from '../proxy/proxy.ts';
 import { Responses } from '../proxy/response.ts';
+import { ProxyTransactions } from '../proxy/transactions.ts';
 import type { StoreClient } from '../registrar/client.ts';
 import { STORE_ANSWER } from '../registrar/message.ts';
 import { DEFAULT_POLICY } from '../registrar/register.ts';
@@ -29,6 +31,9 @@ import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_UDP } from '../shared/fl
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
+import { Kept } from '../transaction/kept.ts';
+import { TransactionKey } from '../transaction/key.ts';
+import { Transactions } from '../transaction/table.ts';
 import { latin1 } from '../wire/chars.ts';
 import {
   BAD_CONTENT_LENGTH,
@@ -46,7 +51,7 @@ import { parseNameAddr } from '../wire/nameaddr.ts';
 import { FROM, TO } from '../wire/names.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
 import { TRANSPORTS } from '../wire/via.ts';
-import { FAIL, FLOW_FAILED, FLOW_WRITE, HANDOFF, type ShardBoot, STOP } from './boot.ts';
+import { FAIL, FLOW_FAILED, FLOW_WRITE, HANDOFF, RESPONSE, type ShardBoot, STOP } from './boot.ts';
 import { Connections } from './connections.ts';
 import { LocalHome } from './home.ts';
 import { ShardOutlet } from './outlet.ts';
@@ -84,6 +89,8 @@ export class Shard implements NetHandler {
   readonly #responses: Responses;
   /** answers what could not be written; it has an exchange of its own, since a flush may come in the middle of another */
   readonly #undelivered: Responses;
+  readonly #secondBranch: Branch;
+  readonly #transactions: ProxyTransactions | undefined;
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
@@ -144,6 +151,7 @@ export class Shard implements NetHandler {
     const branch = new Branch(keyring, boot.incarnation);
     this.#answers = new Answers(this.#exchange, outlet, branch, counters, config.rport === 'always');
     const nextHop = new NextHop(own, config.coreListener);
+    const forwarder = new Forwarder(this.#exchange, own, branch, this.#answers);
     this.#proxy = new StatelessProxy({
       exchange: this.#exchange,
       outlet,
@@ -151,22 +159,26 @@ export class Shard implements NetHandler {
       own,
       counters,
       answers: this.#answers,
-      forwarder: new Forwarder(this.#exchange, own, branch, this.#answers),
+      forwarder,
       nextHop,
       upstream,
       options: { path: config.path, pathInner: config.pathInner, coreListener: config.coreListener },
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
     this.#responses.registrationSeen = this.#registrationSeen;
+    this.#secondBranch = new Branch(keyring, boot.incarnation);
     this.#undelivered = new Responses(
       new Exchange(net.arena, true),
       outlet,
       this.#flows,
-      new Branch(keyring, boot.incarnation),
+      this.#secondBranch,
       counters,
       config.flowTimer,
     );
     this.#proxy.callSeen = this.#callSeen;
+    if (config.forwarding === 'stateful')
+      this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder);
+    this.#proxy.transactions = this.#transactions;
     this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
     this.#flows.ended = this.#flowEnded;
     if (parts.store && isRegistrar(config)) {
@@ -190,6 +202,56 @@ export class Shard implements NetHandler {
   }
 
   #home: LocalHome | undefined;
+
+  #stateful(
+    boot: ShardBoot,
+    branch: Branch,
+    outlet: ShardOutlet,
+    keyring: Keyring,
+    forwarder: Forwarder,
+  ): ProxyTransactions {
+    const { config } = boot;
+    const now = () => this.#clock.now();
+    const table = new Transactions({
+      capacity: config.maxTransactions,
+      nowMs: now(),
+      onReclaim: (id) => transactions.reclaimed(id),
+    });
+    forwarder.shard = boot.self;
+    const transactions = new ProxyTransactions({
+      shard: boot.self,
+      exchange: this.#exchange,
+      outlet,
+      flows: this.#flows,
+      branch,
+      answers: this.#answers,
+      forwarder,
+      responses: this.#responses,
+      instead: this.#undelivered,
+      insteadBranch: this.#secondBranch,
+      offspring: new Offspring(this.#net.arena),
+      table,
+      key: new TransactionKey(keyring.derive('transaction-key')),
+      kept: new Kept(this.#net.arena),
+      counters: this.#counters,
+      now,
+      answerTime: config.flowAnswer * 1000,
+      elsewhere: (shard, start, end, status) => this.#post(shard, FLOW_FAILED, status, 0, start, end),
+      responseElsewhere: (shard) => {
+        const { message, source } = this.#exchange;
+        this.#post(shard, RESPONSE, source.slot, source.generation, message.start, message.end);
+      },
+    });
+    return transactions;
+  }
+
+  #post(shard: number, type: number, word0: number, word1: number, start: number, end: number): void {
+    const { words } = this.#mesh;
+    words[0] = word0;
+    words[1] = word1;
+    if (!this.#mesh.send(shard, type, 2, this.#net.arena.mem, start, end - start))
+      this.#counters.inc(Counter.ringFull);
+  }
 
   /** Takes over what a predecessor of this shard left. Returns how many flows. */
   inherit(): number {
@@ -347,6 +409,7 @@ export class Shard implements NetHandler {
 
   closed(slot: number, cause: number): void {
     this.#framers.delete(slot);
+    this.#transactions?.flowLost(slot, this.#table.generation(slot));
     if (!this.#connections.closed(slot, cause)) this.#flows.end(slot, this.#table.generation(slot), cause);
   }
 
@@ -355,7 +418,10 @@ export class Shard implements NetHandler {
   /** 18.4, EP-5.3.1-09: what came back is charged to the flow of the address in it. */
   unreachable(listener: number, to: Endpoint): void {
     const slot = this.#flows.find(listener, to, this.#listeners[listener].address);
-    if (slot >= 0) this.#flows.end(slot, this.#table.generation(slot), Cause.ICMP);
+    if (slot >= 0) {
+      this.#transactions?.flowLost(slot, this.#table.generation(slot));
+      this.#flows.end(slot, this.#table.generation(slot), Cause.ICMP);
+    } else this.#transactions?.unreachable(to);
   }
 
   // ---- the turn
@@ -368,7 +434,8 @@ export class Shard implements NetHandler {
     const now = this.#clock.now();
     this.#ds = deciseconds(now);
     this.#mesh.receive(this.#mail, RING_BUDGET);
-    const next = this.#flows.advance(now);
+    let next = this.#flows.advance(now);
+    if (this.#transactions) next = Math.min(next, this.#transactions.turn(now));
     if (!this.#store) return next;
     this.#store.turn(now);
     return this.#store.waiting > 0 ? Math.min(next, now + 100) : next;
@@ -390,6 +457,9 @@ export class Shard implements NetHandler {
         return;
       case FLOW_FAILED:
         this.#failed(ring);
+        return;
+      case RESPONSE:
+        this.#response(ring);
         return;
       case STORE_ANSWER:
         this.#exchange.ds = this.#ds;
@@ -413,17 +483,44 @@ export class Shard implements NetHandler {
     arena.mem.set(ring.memory.subarray(ring.payloadOffset, ring.payloadOffset + length), at);
     arena.outAt = at + length;
     if (this.#table.isLive(slot, ring.word(1)) && this.#net.sendStream(slot, at, at + length)) return;
-    if (!this.#mesh.send(from, FLOW_FAILED, 0, arena.mem, at, length)) this.#counters.inc(Counter.ringFull);
+    this.#post(from, FLOW_FAILED, 430, 0, at, at + length);
   }
 
   #failed(ring: Ring): void {
+    const status = ring.word(0);
+    this.#counters.inc(Counter.flowFailed);
+    this.#withPayload(ring, (start, end) =>
+      this.#undelivered.undelivered(
+        start,
+        end,
+        status,
+        status === 430 ? 'Flow Failed' : 'Next Hop Unreachable',
+      ),
+    );
+  }
+
+  /** A response that came to another shard and belongs to a transaction of ours. */
+  #response(ring: Ring): void {
+    const { source, message } = this.#exchange;
+    source.slot = ring.word(0);
+    source.generation = ring.word(1);
+    this.#exchange.ds = this.#ds;
+    this.#withPayload(ring, (start, end) => {
+      const verdict = message.lex(this.#net.arena.mem, start, end, false);
+      if (!message.isRequest) this.#responses.response(verdict);
+    });
+  }
+
+  #withPayload(ring: Ring, then: (start: number, end: number) => void): void {
     const { arena } = this.#net;
     const length = ring.payloadLength;
     const at = arena.slabs.lease(length + 1);
-    if (at < 0) return;
+    if (at < 0) {
+      this.#counters.inc(Counter.slabFull);
+      return;
+    }
     arena.mem.set(ring.memory.subarray(ring.payloadOffset, ring.payloadOffset + length), at);
-    this.#counters.inc(Counter.flowFailed);
-    this.#undelivered.undelivered(at, at + length, 430, 'Flow Failed');
+    then(at, at + length);
     arena.slabs.giveBack(at);
   }
 

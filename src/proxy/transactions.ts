@@ -1,0 +1,705 @@
+/**
+ * The proxy as a transaction user (RFC 3261 16, 17): a server transaction for what came in, a client
+ * transaction for each place it goes to, and what passes between them. Simple forwarding, one place, is
+ * done here with the two records alone; where a request may go to several places, a `Context` decides.
+ *
+ * What a client transaction sent is kept until its final response: it is sent again, turned into ACK or
+ * CANCEL, and answers made by us (100, 408, 430, 500) are composed from it, so the request as it came in
+ * need not be kept. When all records are in use, a request is forwarded statelessly.
+ *
+ * Errors that show while output is flushed are put aside and handled in the next turn, because a flush
+ * may come in the middle of another exchange.
+ */
+import type { Flows } from '../flow/flows.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { SUSPECT } from '../shared/flow-record.ts';
+import type { Kept } from '../transaction/kept.ts';
+import type { TransactionKey } from '../transaction/key.ts';
+import {
+  ALARM,
+  CALLING,
+  COMPOSE_100,
+  END,
+  FAILED,
+  FORGET,
+  INVITE_CLIENT,
+  INVITE_SERVER,
+  KEEP,
+  ON_ACK,
+  ON_REQUEST,
+  ON_TRANSPORT_ERROR,
+  onAnswer,
+  onResponse,
+  PASS,
+  PROCEEDING,
+  RESEND,
+  SEND,
+  SEND_ACK,
+  TIMED_OUT,
+} from '../transaction/machine.ts';
+import type { Transactions } from '../transaction/table.ts';
+import { restartsC } from '../transaction/timers.ts';
+import { ACK, CANCEL } from '../wire/names.ts';
+import { UDP } from '../wire/via.ts';
+import type { Answers } from './answer.ts';
+import type { Branch } from './branch.ts';
+import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
+import type { Forwarder } from './forward.ts';
+import type { NextHop } from './nexthop.ts';
+import type { Offspring } from './offspring.ts';
+import type { Responses, TransactionUser } from './response.ts';
+
+// ---- words of a server transaction
+const LISTENER = 0; // listener | transport << 8 | flags << 16
+const SLOT = 1;
+const SLOT_GENERATION = 2;
+const ADDRESS = 3; // four words, and the port
+const FAMILY_PORT = 7; // family << 16 | port
+const CLIENT = 9; // id + 1 and generation of its client transaction
+const CLIENT_GENERATION = 10;
+const HAS_DESTINATION = 1 << 16;
+const HAS_CONTEXT = 1 << 17;
+
+// ---- words of a client transaction; the first eight are alike, for the target
+const FLAGS = 8;
+const SENT_AT = 9; // deciseconds
+const SERVER_GENERATION = 11;
+/** which target of its context */
+const TARGET = 12;
+const TO_FLOW = 1 << 16;
+const TO_CONNECTION = 1 << 17;
+/** CANCEL as soon as a provisional response has come (RFC 3261 9.1) */
+const CANCEL_WANTED = 1;
+const CANCELLED = 2;
+/** the alarm is the answer time, not Timer C */
+const AWAITS_ANSWER = 4;
+/** its place was given up: only a 2xx to INVITE still counts */
+const GIVEN_UP = 8;
+
+/** Decides about a request that may go to several places. */
+export interface Context {
+  /** the response in the exchange, of the client transaction for this target */
+  response(client: number, target: number, status: number): void;
+  /** no response: 430 the flow has ended or is silent, 408 nothing came, 500 it could not be sent */
+  failed(client: number, target: number, status: number): void;
+  cancel(): void;
+  /** the server transaction is over */
+  ended(): void;
+}
+
+/** Looking for the transactions of what was lost reads all records: not oftener than this. */
+const SCAN_MS = 20;
+const MAX_UNREACHABLE = 64;
+
+export interface TransactionParts {
+  shard: number;
+  exchange: Exchange;
+  outlet: Outlet;
+  flows: Flows;
+  branch: Branch;
+  answers: Answers;
+  forwarder: Forwarder;
+  responses: Responses;
+  /** composes from kept bytes, in an exchange of its own */
+  instead: Responses;
+  insteadBranch: Branch;
+  offspring: Offspring;
+  table: Transactions;
+  key: TransactionKey;
+  kept: Kept;
+  counters: Counters;
+  /** ms */
+  now: () => number;
+  /** HOLDFAST_FLOW_ANSWER_S, ms */
+  answerTime: number;
+  /** a request of another shard's transaction could not be written: its bytes go there */
+  elsewhere: (shard: number, start: number, end: number, status: number) => void;
+  /** the response in the exchange belongs to another shard's transaction */
+  responseElsewhere: (shard: number) => void;
+}
+
+interface Failure {
+  client: number;
+  generation: number;
+  status: number;
+}
+
+const REASONS: Record<number, string> = {
+  100: 'Trying',
+  408: 'Request Timeout',
+  430: 'Flow Failed',
+  487: 'Request Terminated',
+  500: 'Server Internal Error',
+};
+
+export class ProxyTransactions implements TransactionUser {
+  readonly table: Transactions;
+  readonly #p: TransactionParts;
+  readonly #kept: Kept;
+  readonly #contexts = new Map<number, Context>();
+  readonly #failures: Failure[] = [];
+  readonly #lostFlows = new Map<number, number>();
+  readonly #unreachable: Endpoint[] = [];
+  #nextScan = 0;
+  /** no client transaction has had a higher id */
+  #highest = -1;
+  readonly #address = new Endpoint();
+  readonly #fired = (id: number, actions: number): void => this.#fire(id, actions);
+
+  constructor(parts: TransactionParts) {
+    this.#p = parts;
+    this.table = parts.table;
+    this.#kept = parts.kept;
+    parts.responses.user = this;
+    parts.instead.user = this;
+    parts.answers.transaction = (status, start, end) => this.#answer(status, start, end);
+  }
+
+  // ---- requests
+
+  /** True: the request in the exchange is new and goes on, with a server transaction if there is a record for it. */
+  admit(): boolean {
+    const { exchange, key, counters, now, answers } = this.#p;
+    const { message: m, via, source } = exchange;
+    const { table } = this;
+    source.transaction = -1;
+    key.ofRequest(m, via);
+    const known = table.find(key.lo, key.hi);
+    if (m.method === ACK) {
+      // the ACK to a 2xx is a transaction of its own and goes on (RFC 6026 7.1)
+      if (known < 0 || table.kind(known) !== INVITE_SERVER) return true;
+      const actions = table.event(known, ON_ACK, now());
+      if (actions & FORGET) this.#forget(known);
+      if (actions & END) this.#ended(known);
+      return (actions & PASS) !== 0;
+    }
+    if (known >= 0) {
+      counters.inc(Counter.retransmissionsIn);
+      if (table.event(known, ON_REQUEST, now()) & RESEND) this.#resendServer(known);
+      return false;
+    }
+    if (m.method === CANCEL) {
+      key.ofInvite(m, via);
+      const invite = table.find(key.lo, key.hi);
+      if (invite < 0) return true; // 16.10: statelessly
+      answers.send(200, 'OK');
+      this.#cancelServer(invite);
+      return false;
+    }
+    const server = table.openServer(m.method, source.transport !== UDP, key.lo, key.hi, now());
+    if (server < 0) return true;
+    this.#describeServer(server);
+    source.transaction = server;
+    source.transactionGeneration = table.generation(server);
+    return true;
+  }
+
+  /** Where its responses go. */
+  #describeServer(server: number): void {
+    const { exchange, answers } = this.#p;
+    const { message: m, via, source } = exchange;
+    const { table } = this;
+    let head = source.listener | (source.transport << 8);
+    if (source.transport === UDP) {
+      const to = answers.destination(m, via, source);
+      if (source.slot < 0 || !to.equals(source.remote)) {
+        head |= HAS_DESTINATION;
+        this.#putAddress(server, to);
+      }
+    }
+    table.setWord(server, LISTENER, head);
+    table.setWord(server, SLOT, source.slot);
+    table.setWord(server, SLOT_GENERATION, source.generation);
+  }
+
+  #putAddress(id: number, to: Endpoint): void {
+    const { table } = this;
+    table.setWord(id, ADDRESS, to.a0);
+    table.setWord(id, ADDRESS + 1, to.a1);
+    table.setWord(id, ADDRESS + 2, to.a2);
+    table.setWord(id, ADDRESS + 3, to.a3);
+    table.setWord(id, FAMILY_PORT, (to.family << 16) | to.port);
+  }
+
+  #getAddress(id: number, into: Endpoint): Endpoint {
+    const { table } = this;
+    into.a0 = table.word(id, ADDRESS);
+    into.a1 = table.word(id, ADDRESS + 1);
+    into.a2 = table.word(id, ADDRESS + 2);
+    into.a3 = table.word(id, ADDRESS + 3);
+    into.family = table.word(id, FAMILY_PORT) >>> 16;
+    into.port = table.word(id, FAMILY_PORT) & 0xffff;
+    return into;
+  }
+
+  /** A request of several places has a context from now on. */
+  setContext(server: number, context: Context): void {
+    this.table.setWord(server, LISTENER, this.table.word(server, LISTENER) | HAS_CONTEXT);
+    this.#contexts.set(server, context);
+  }
+
+  // ---- sending
+
+  /** Sends the patched request down a flow in a client transaction: SENT, ENDED, BUSY, or TOO_LARGE. `target` is the context's. */
+  toFlow(slot: number, generation: number, listener: number, target = 0): number {
+    const { exchange, flows, outlet, forwarder, now, answerTime } = this.#p;
+    const { table } = this;
+    const transport = flows.table.transport(slot);
+    const client = this.#open(listener | (transport << 8) | TO_FLOW, transport !== UDP, target);
+    if (client < 0) return BUSY;
+    table.setWord(client, SLOT, slot);
+    table.setWord(client, SLOT_GENERATION, generation);
+    if (!forwarder.compose(listener, transport !== UDP, client, table.generation(client)))
+      return this.#drop(client, TOO_LARGE);
+    const outcome = outlet.toFlow(slot, generation, forwarder.start, forwarder.end);
+    if (outcome !== SENT) return this.#drop(client, outcome);
+    this.#keep(client, forwarder.start, forwarder.end);
+    table.setWord(client, SENT_AT, exchange.ds);
+    table.setWord(client, FLAGS, AWAITS_ANSWER);
+    table.setAlarm(client, now() + answerTime);
+    return SENT;
+  }
+
+  /** The same to a next hop. UNREACHABLE: no connection can be opened now. */
+  toHop(hop: NextHop, target = 0): number {
+    const { exchange, outlet, forwarder, now, answerTime } = this.#p;
+    const { source } = exchange;
+    const { table } = this;
+    const stream = hop.transport !== UDP;
+    const client = this.#open(
+      hop.listener | (hop.transport << 8) | (stream ? TO_CONNECTION : 0),
+      stream,
+      target,
+    );
+    if (client < 0) return BUSY;
+    this.#putAddress(client, hop.address);
+    if (!forwarder.compose(hop.listener, stream, client, table.generation(client)))
+      return this.#drop(client, TOO_LARGE);
+    const { start, end } = forwarder;
+    if (!stream)
+      outlet.toDatagram(
+        hop.listener,
+        hop.address,
+        source.listener === hop.listener ? source.local : undefined,
+        start,
+        end,
+      );
+    else if (!outlet.toConnection(hop.address, start, end)) return this.#drop(client, UNREACHABLE);
+    this.#keep(client, start, end);
+    if (this.#contextOf(client)) {
+      // a context may have somewhere else to go: twice the answer time of an edge before us
+      table.setWord(client, FLAGS, AWAITS_ANSWER);
+      table.setAlarm(client, now() + 2 * answerTime);
+    } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now()));
+    return SENT;
+  }
+
+  #open(head: number, reliable: boolean, target: number): number {
+    const { exchange, now } = this.#p;
+    const { message: m, source } = exchange;
+    const { table } = this;
+    const server = source.transaction;
+    const client = table.openClient(m.method, reliable, now());
+    if (client < 0) return -1;
+    if (client > this.#highest) this.#highest = client;
+    table.setPeer(client, server);
+    table.setWord(client, SERVER_GENERATION, source.transactionGeneration);
+    table.setWord(client, LISTENER, head);
+    table.setWord(client, TARGET, target);
+    table.setKept(client, -1, 0);
+    table.setWord(server, CLIENT, client + 1);
+    table.setWord(server, CLIENT_GENERATION, table.generation(client));
+    // the flow of a datagram client may have been made since the request was admitted
+    table.setWord(server, SLOT, source.slot);
+    table.setWord(server, SLOT_GENERATION, source.generation);
+    return client;
+  }
+
+  #drop(client: number, outcome: number): number {
+    this.table.release(client);
+    return outcome;
+  }
+
+  #keep(id: number, start: number, end: number): void {
+    this.#forget(id);
+    this.table.setKept(id, this.#kept.keep(start, end - start), end - start);
+  }
+
+  #forget(id: number): void {
+    const { table } = this;
+    const at = table.keptOffset(id);
+    if (table.keptLength(id) > 0 && at >= 0) this.#kept.giveBack(at);
+    table.setKept(id, -1, 0);
+  }
+
+  /** The record is over, its fields can still be read. */
+  #ended(id: number): void {
+    this.#forget(id);
+    const context = this.#contexts.get(id);
+    if (!context || this.table.kind(id) < INVITE_SERVER) return;
+    this.#contexts.delete(id);
+    context.ended();
+  }
+
+  /** A completed server transaction gives way to a new one. */
+  reclaimed(id: number): void {
+    this.#ended(id);
+  }
+
+  /** Kept bytes go out from the out region: the cell may be used anew before the flush. */
+  #copyOut(id: number): number {
+    const { exchange } = this.#p;
+    const at = this.table.keptOffset(id);
+    if (at < 0) return -1;
+    const start = exchange.openOut();
+    exchange.out.range(exchange.arena.mem, at, at + this.table.keptLength(id));
+    exchange.keepOut();
+    return start;
+  }
+
+  #resendServer(server: number): void {
+    const start = this.#copyOut(server);
+    if (start < 0) return;
+    this.#p.counters.inc(Counter.retransmissionsOut);
+    this.#deliver(server, start, start + this.table.keptLength(server));
+  }
+
+  #resendClient(client: number): void {
+    const start = this.#copyOut(client);
+    if (start < 0) return;
+    this.#p.counters.inc(Counter.retransmissionsOut);
+    this.#send(client, start, start + this.table.keptLength(client));
+  }
+
+  /** Bytes of a client transaction, to where its request went. */
+  #send(client: number, start: number, end: number): void {
+    const { outlet } = this.#p;
+    const { table } = this;
+    const head = table.word(client, LISTENER);
+    if (head & TO_FLOW)
+      outlet.toFlow(table.word(client, SLOT), table.word(client, SLOT_GENERATION), start, end);
+    else if (head & TO_CONNECTION) outlet.toConnection(this.#getAddress(client, this.#address), start, end);
+    else outlet.toDatagram(head & 0xff, this.#getAddress(client, this.#address), undefined, start, end);
+  }
+
+  #deliver(server: number, start: number, end: number): void {
+    const { outlet } = this.#p;
+    const { table } = this;
+    const head = table.word(server, LISTENER);
+    if (head & HAS_DESTINATION)
+      outlet.toDatagram(head & 0xff, this.#getAddress(server, this.#address), undefined, start, end);
+    else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
+  }
+
+  // ---- answers
+
+  /** An answer of ours to the request in the exchange. */
+  #answer(status: number, start: number, end: number): void {
+    const { source } = this.#p.exchange;
+    if (this.table.isLive(source.transaction, source.transactionGeneration))
+      this.serve(source.transaction, status, start, end);
+  }
+
+  /** Gives a response, composed in the out region, to a server transaction. */
+  serve(server: number, status: number, start: number, end: number): void {
+    const actions = this.table.event(server, onAnswer(status), this.#p.now());
+    if (actions & SEND) this.#deliver(server, start, end);
+    if (actions & KEEP) this.#keep(server, start, end);
+    else if (actions & FORGET) this.#forget(server);
+    if (actions & END) this.#ended(server);
+  }
+
+  /** A final state without a response: the client that it would go to is gone, or must get none. */
+  serveNothing(server: number, status: number): void {
+    const actions = this.table.event(server, onAnswer(status), this.#p.now());
+    if (actions & END) this.#ended(server);
+  }
+
+  // ---- responses
+
+  /** The response in the exchange; the branch object names its client transaction. */
+  response(): void {
+    const { exchange, branch, counters, now, shard, responseElsewhere } = this.#p;
+    if (branch.shard !== shard) {
+      responseElsewhere(branch.shard);
+      return;
+    }
+    const { message: m } = exchange;
+    const { table } = this;
+    const client = table.findClient(branch.transaction, branch.generation, m.cseqMethod);
+    if (client < 0) {
+      counters.inc(Counter.strayResponses); // 6026 7.3: never forwarded
+      return;
+    }
+    const invite = table.kind(client) === INVITE_CLIENT;
+    const actions = table.event(client, onResponse(m.status), now());
+    if (invite && restartsC(m.status) && !(table.word(client, FLAGS) & AWAITS_ANSWER))
+      table.setAlarm(client, table.timers.endOfC(now()));
+    if (actions & SEND_ACK) this.#acknowledge(client, actions);
+    if (actions & PASS) this.#pass(client, invite);
+    if (actions & RESEND) this.#resendClient(client);
+    if (actions & (FORGET | END)) this.#forget(client);
+  }
+
+  /** 17.1.1.3: the ACK to a non-2xx, made from the INVITE and the response in the exchange. */
+  #acknowledge(client: number, actions: number): void {
+    const { exchange, offspring } = this.#p;
+    const { table } = this;
+    const at = table.keptOffset(client);
+    if (at < 0) return;
+    const start = exchange.openOut();
+    if (!offspring.ack(at, table.keptLength(client), exchange.message, exchange.out)) return;
+    const end = exchange.keepOut();
+    this.#send(client, start, end);
+    // What a context still needs of the INVITE it has by now.
+    if (actions & KEEP) this.#keep(client, start, end);
+  }
+
+  #pass(client: number, invite: boolean): void {
+    const { exchange } = this.#p;
+    const { status } = exchange.message;
+    const { table } = this;
+    const flags = table.word(client, FLAGS);
+    if (table.method(client) === CANCEL) return;
+    if (status < 200 && flags & CANCEL_WANTED && !(flags & CANCELLED)) this.#sendCancel(client);
+    const server = table.peer(client);
+    if (!table.isLive(server, table.word(client, SERVER_GENERATION))) return;
+    if (flags & GIVEN_UP && !(status >= 200 && status < 300)) return;
+    // 16.7 step 1 and 5: a 100 stays here; 4320 4.1: to a non-INVITE all provisional ones do
+    if (status === 100 || (status < 200 && !invite)) return;
+    const context = this.#contextOf(client);
+    if (context) context.response(client, table.word(client, TARGET), status);
+    else this.forward(server, status === 503 ? 500 : status);
+  }
+
+  /** Forwards the response in the exchange through a server transaction. */
+  forward(server: number, status: number): void {
+    const { branch, responses, counters } = this.#p;
+    const { table } = this;
+    const head = table.word(server, LISTENER);
+    branch.listener = head & 0xff;
+    branch.slot = table.word(server, SLOT);
+    branch.generation = table.word(server, SLOT_GENERATION);
+    branch.hasDestination = (head & HAS_DESTINATION) !== 0;
+    if (!responses.compose(status)) {
+      this.serveNothing(server, status);
+      return;
+    }
+    counters.inc(Counter.forwardedResponses);
+    this.serve(server, status, responses.start, responses.end);
+  }
+
+  #contextOf(client: number): Context | undefined {
+    const { table } = this;
+    const server = table.peer(client);
+    return table.word(server, LISTENER) & HAS_CONTEXT ? this.#contexts.get(server) : undefined;
+  }
+
+  // ---- CANCEL
+
+  #cancelServer(server: number): void {
+    const { table } = this;
+    const context = this.#contexts.get(server);
+    if (context) context.cancel();
+    else {
+      const client = table.word(server, CLIENT) - 1;
+      if (table.isLive(client, table.word(server, CLIENT_GENERATION))) this.cancelClient(client);
+    }
+  }
+
+  /** Ends an INVITE that went out, as soon as that is allowed (9.1). */
+  cancelClient(client: number): void {
+    const { table } = this;
+    if (table.kind(client) !== INVITE_CLIENT) return;
+    const flags = table.word(client, FLAGS);
+    if (flags & CANCELLED) return;
+    if (table.state(client) === PROCEEDING) this.#sendCancel(client);
+    else if (table.state(client) === CALLING) table.setWord(client, FLAGS, flags | CANCEL_WANTED);
+  }
+
+  #sendCancel(client: number): void {
+    const { exchange, offspring, now } = this.#p;
+    const { table } = this;
+    const at = table.keptOffset(client);
+    if (at < 0) return;
+    table.setWord(client, FLAGS, table.word(client, FLAGS) | CANCELLED);
+    const start = exchange.openOut();
+    if (!offspring.cancel(at, table.keptLength(client), exchange.out)) return;
+    const end = exchange.keepOut();
+    const cancel = table.openCancel(client, now());
+    this.#send(client, start, end);
+    if (cancel < 0) return;
+    for (let i = LISTENER; i <= FAMILY_PORT; i++) table.setWord(cancel, i, table.word(client, i));
+    table.setPeer(cancel, -1);
+    table.setKept(cancel, -1, 0);
+    this.#keep(cancel, start, end);
+  }
+
+  // ---- failure and time
+
+  /** From a flush: handled in the next turn. The branch object of `instead` names the transaction. */
+  undelivered(start: number, end: number, status: number): void {
+    const { insteadBranch, shard, elsewhere } = this.#p;
+    if (insteadBranch.shard !== shard) elsewhere(insteadBranch.shard, start, end, status);
+    else
+      this.#failures.push({
+        client: insteadBranch.transaction,
+        generation: insteadBranch.generation,
+        status,
+      });
+  }
+
+  /** An ICMP error came for what went to this address: the transactions that wait for it are told (18.4). */
+  unreachable(to: Endpoint): void {
+    if (this.#unreachable.length < MAX_UNREACHABLE) this.#unreachable.push(new Endpoint().copy(to));
+  }
+
+  /** A flow has ended: the transactions that wait for it are told. */
+  flowLost(slot: number, generation: number): void {
+    this.#lostFlows.set(slot, generation);
+  }
+
+  /** One pass over the records for all that was lost since the last, at most one in SCAN_MS. */
+  #scan(nowMs: number): void {
+    const { table } = this;
+    this.#nextScan = nowMs + SCAN_MS;
+    for (let client = 0; client <= this.#highest; client++) {
+      if (table.state(client) !== CALLING || table.kind(client) >= INVITE_SERVER) continue;
+      const status = this.#lostTarget(client);
+      if (status !== 0) this.#failures.push({ client, generation: table.generation(client), status });
+    }
+    this.#lostFlows.clear();
+    this.#unreachable.length = 0;
+  }
+
+  #lostTarget(client: number): number {
+    const { table } = this;
+    const head = table.word(client, LISTENER);
+    if (head & TO_FLOW)
+      return this.#lostFlows.get(table.word(client, SLOT)) === table.word(client, SLOT_GENERATION) ? 430 : 0;
+    if (head & TO_CONNECTION || this.#unreachable.length === 0) return 0;
+    const to = this.#getAddress(client, this.#address);
+    return this.#unreachable.some((lost) => lost.equals(to)) ? 500 : 0;
+  }
+
+  /** Runs what is due. Returns when to come again, ms or Infinity. */
+  turn(nowMs: number): number {
+    const lost = this.#lostFlows.size > 0 || this.#unreachable.length > 0;
+    if (lost && nowMs >= this.#nextScan) this.#scan(nowMs);
+    for (let i = 0; i < this.#failures.length; i++) {
+      const { client, generation, status } = this.#failures[i];
+      if (!this.table.isLive(client, generation)) continue;
+      const actions = this.table.event(client, ON_TRANSPORT_ERROR, nowMs);
+      if (actions & FAILED) this.#failed(client, status);
+      if (actions & END) this.#forget(client);
+    }
+    this.#failures.length = 0;
+    this.table.advance(nowMs, this.#fired);
+    const next = this.table.nextDeadline();
+    return this.#lostFlows.size > 0 || this.#unreachable.length > 0 ? Math.min(next, this.#nextScan) : next;
+  }
+
+  #fire(id: number, actions: number): void {
+    const server = this.table.kind(id) >= INVITE_SERVER;
+    if (actions & RESEND) {
+      if (server) this.#resendServer(id);
+      else this.#resendClient(id);
+    }
+    if (actions & COMPOSE_100) this.#hundred(id);
+    if (actions & ALARM) this.#alarm(id);
+    if (actions & TIMED_OUT) {
+      this.#p.counters.inc(Counter.transactionTimeouts);
+      if (!server && this.table.method(id) !== CANCEL) this.#timedOut(id);
+    }
+    if (actions & END) this.#ended(id);
+  }
+
+  #timedOut(client: number): void {
+    const flags = this.table.word(client, FLAGS);
+    if (flags & GIVEN_UP) return;
+    this.#failed(client, flags & (CANCELLED | CANCEL_WANTED) ? 487 : 408);
+  }
+
+  /** The client transaction gets no response: its context is told, or an answer is made from what it sent. */
+  #failed(client: number, status: number): void {
+    const { instead } = this.#p;
+    const { table } = this;
+    const server = table.peer(client);
+    if (!table.isLive(server, table.word(client, SERVER_GENERATION))) return;
+    const context = this.#contextOf(client);
+    if (context) {
+      context.failed(client, table.word(client, TARGET), status);
+      return;
+    }
+    // 4320 4.2: never 408 to a non-INVITE; its server transaction ends by itself
+    if (status === 408 && table.kind(server) !== INVITE_SERVER) return;
+    this.#answerInstead(client, server, status, instead);
+  }
+
+  #answerInstead(client: number, server: number, status: number, instead: Responses): void {
+    const at = this.table.keptOffset(client);
+    if (at < 0 || !instead.composeInstead(at, at + this.table.keptLength(client), status, REASONS[status])) {
+      this.serveNothing(server, status);
+      return;
+    }
+    this.serve(server, status, instead.start, instead.end);
+  }
+
+  #hundred(server: number): void {
+    const { table } = this;
+    const client = table.word(server, CLIENT) - 1;
+    if (!table.isLive(client, table.word(server, CLIENT_GENERATION))) return;
+    const at = table.keptOffset(client);
+    const { instead } = this.#p;
+    if (at >= 0 && instead.composeInstead(at, at + table.keptLength(client), 100, REASONS[100]))
+      this.serve(server, 100, instead.start, instead.end);
+  }
+
+  #alarm(client: number): void {
+    const { flows, now, answerTime } = this.#p;
+    const { table } = this;
+    const flags = table.word(client, FLAGS);
+    if (!(flags & AWAITS_ANSWER)) {
+      this.cancelClient(client); // Timer C (16.8): a provisional response has come, or Timer B would have ended it
+      return;
+    }
+    table.setWord(client, FLAGS, flags & ~AWAITS_ANSWER);
+    if (table.state(client) === CALLING && !this.#answers(client)) {
+      if (table.word(client, LISTENER) & TO_FLOW) flows.table.raise(table.word(client, SLOT), SUSPECT);
+      this.giveUp(client, table.word(client, LISTENER) & TO_FLOW ? 430 : 408);
+    } else if (table.kind(client) === INVITE_CLIENT)
+      table.setAlarm(client, table.timers.endOfC(now() - answerTime));
+  }
+
+  /** Has anything come from the flow since the request was written to it (DESIGN 7)? From a next hop only a response counts. */
+  #answers(client: number): boolean {
+    const { flows } = this.#p;
+    const { table } = this;
+    if (!(table.word(client, LISTENER) & TO_FLOW)) return false;
+    const slot = table.word(client, SLOT);
+    return (
+      flows.table.isLive(slot, table.word(client, SLOT_GENERATION)) &&
+      flows.table.lastByte(slot) > table.word(client, SENT_AT)
+    );
+  }
+
+  /** The place is given up before its transaction has ended: what still comes is absorbed, but for a 2xx to INVITE. */
+  giveUp(client: number, status: number): void {
+    const { table } = this;
+    table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP | CANCEL_WANTED);
+    this.#failed(client, status);
+    if (table.kind(client) === INVITE_CLIENT) return;
+    table.release(client);
+    this.#forget(client);
+  }
+
+  /** Records and kept cells in use: what must return to its start. */
+  get inUse(): { transactions: number; contexts: number; cells: number } {
+    return { transactions: this.table.size, contexts: this.#contexts.size, cells: this.#kept.inUse };
+  }
+}
+
+/** Outcomes of `toFlow` and `toHop` besides those of the outlet. */
+export const TOO_LARGE = 3;
+export const UNREACHABLE = 4;
