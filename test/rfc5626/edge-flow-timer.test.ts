@@ -188,8 +188,9 @@ describe('a UDP flow whose client host answers nothing', () => {
     const flow = await registerFlow(client, edge.core);
     const callId = sendDown(edge.core, flow, 'MESSAGE');
     const got = await client.next(isRequest('MESSAGE', callId));
+    await pass(1);
     await client.probe();
-    await pass(6);
+    await pass(5);
     client.reply(got, 200, 'OK');
     await edge.core.only(isResponse(200, callId));
   });
