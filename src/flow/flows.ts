@@ -127,6 +127,7 @@ export class Flows {
   touch(slot: number, ds: number): void {
     const table = this.table;
     table.setLastByte(slot, ds);
+    table.countIn(slot);
     if (table.has(slot, ADOPTED)) this.#confirmAdopted(slot);
   }
 

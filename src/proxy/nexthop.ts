@@ -10,13 +10,20 @@ import type { Own } from './own.ts';
 
 export interface Upstream {
   transport: number;
+  /** its URI names the transport */
+  named: boolean;
   address: Endpoint;
   /** its host as text, lower case: a Route may name it so */
   host: string;
 }
 
+/** RFC 3261 18.1.1: more than this goes over a transport with congestion control, since the path's MTU is unknown. */
+const MOST_BY_UDP = 1_300;
+
 export class NextHop {
   transport = UDP;
+  /** the URI says which transport; otherwise the size of the message may change it */
+  #named = false;
   readonly address = new Endpoint();
   listener = 0;
   readonly #own: Own;
@@ -29,6 +36,7 @@ export class NextHop {
 
   toUpstream(upstream: Upstream): boolean {
     this.transport = upstream.transport;
+    this.#named = upstream.named;
     this.address.copy(upstream.address);
     return this.#choose();
   }
@@ -40,8 +48,18 @@ export class NextHop {
     const hostStart = uri.maddrStart >= 0 ? uri.maddrStart : uri.hostStart;
     const hostEnd = uri.maddrStart >= 0 ? uri.maddrEnd : uri.hostEnd;
     this.transport = uri.transport || UDP;
+    this.#named = uri.transport !== 0;
     if (!this.address.parse(latin1(buf, hostStart, hostEnd), uri.port || 5060)) return false;
     return this.#choose();
+  }
+
+  /** For a request of about this many octets as it goes out. */
+  suit(octets: number): void {
+    if (octets <= MOST_BY_UDP || this.transport !== UDP || this.#named) return;
+    this.transport = TCP;
+    if (this.#choose()) return;
+    this.transport = UDP; // no listener whose name a Via over TCP could carry
+    this.#choose();
   }
 
   /** Is it this upstream? A Route with its name is, too. */

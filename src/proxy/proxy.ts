@@ -46,6 +46,8 @@ const PATH_TAG = ascii('path');
 const SUPPORTED_PATH = ascii('Supported: path\r\n');
 const REQUIRE_PATH = ascii('Require: path\r\n');
 const ROUTE_NAME = ascii('Route: <');
+/** Via and Path or Record-Route, in octets */
+const USUALLY_ADDED = 250;
 const RETRY_AFTER = ['Retry-After: 5'];
 const ALLOW = [
   'Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, MESSAGE, SUBSCRIBE, NOTIFY, REFER, UPDATE, INFO, PRACK, PUBLISH',
@@ -493,8 +495,9 @@ export class StatelessProxy {
   }
 
   #sendOn(): number {
-    const { source } = this.#x;
+    const { source, message: m } = this.#x;
     const hop = this.#nextHop;
+    hop.suit(m.end - m.start + USUALLY_ADDED);
     if (this.transactions && source.transaction >= 0) return this.transactions.toHop(hop);
     const stream = hop.transport !== UDP;
     if (!this.#forwarder.compose(hop.listener, stream)) return TOO_LARGE;

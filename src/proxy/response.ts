@@ -4,7 +4,8 @@
  * life, or whose flow is gone, is dropped and counted: nobody injects responses into a flow.
  *
  * A 2xx is also what makes a flow: to a REGISTER it confirms it, with the expiry and Flow-Timer that the
- * client now knows (5626 5.4); to a dialog-forming request it keeps the flows of both ends.
+ * client now knows (5626 5.4); to a dialog-forming request it keeps the flows of both ends, and so does a
+ * provisional response, since a phone may ring for longer than a flow is provisional.
  */
 import type { Flows } from '../flow/flows.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
@@ -94,7 +95,7 @@ export class Responses {
     const { message: m, patch, out } = this.#x;
     const branch = this.#branch;
     const { table } = this.#flows;
-    if (branch.slot >= 0 && !table.isLive(branch.slot, branch.generation)) {
+    if (!branch.hasDestination && !table.isLive(branch.slot, branch.generation)) {
       this.#counters.inc(Counter.strayResponses);
       return false;
     }
@@ -107,8 +108,8 @@ export class Responses {
     if (status !== m.status) {
       const w = patch.replace(m.start, m.lineStart[0] - 2);
       w.bytes(STATUS_500);
-    } else if (m.status >= 200 && m.status < 300) this.#success(ownEnd);
-    if (m.contentLength < 0 && branch.slot >= 0 && table.transport(branch.slot) !== UDP) {
+    } else if (m.status > 100 && m.status < 300) this.#success(ownEnd);
+    if (m.contentLength < 0 && !branch.hasDestination && table.transport(branch.slot) !== UDP) {
       const w = patch.insert(m.bodyStart - 2);
       w.bytes(CONTENT_LENGTH);
       w.decimal(m.end - m.bodyStart);
@@ -157,7 +158,7 @@ export class Responses {
     const { message: m, source } = this.#x;
     const branch = this.#branch;
     if (m.cseqMethod === REGISTER) {
-      if (branch.slot >= 0) this.#registered(ownEnd);
+      if (branch.slot >= 0 && m.status >= 200) this.#registered(ownEnd);
     } else if (formsDialog(m.cseqMethod)) {
       if (branch.slot >= 0) this.#flows.hasDialog(branch.slot, branch.generation);
       if (source.slot >= 0) this.#flows.hasDialog(source.slot, source.generation);

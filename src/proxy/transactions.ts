@@ -63,7 +63,8 @@ const HAS_CONTEXT = 1 << 17;
 
 // ---- words of a client transaction; the first eight are alike, for the target
 const FLAGS = 8;
-const SENT_AT = 9; // deciseconds
+/** how often the flow had been heard when the request was written to it */
+const HEARD = 9;
 const SERVER_GENERATION = 11;
 /** which target of its context */
 const TARGET = 12;
@@ -202,11 +203,9 @@ export class ProxyTransactions implements TransactionUser {
     const { table } = this;
     let head = source.listener | (source.transport << 8);
     if (source.transport === UDP) {
-      const to = answers.destination(m, via, source);
-      if (source.slot < 0 || !to.equals(source.remote)) {
-        head |= HAS_DESTINATION;
-        this.#putAddress(server, to);
-      }
+      // by address, since a provisional flow may end before a phone stops ringing
+      head |= HAS_DESTINATION;
+      this.#putAddress(server, answers.destination(m, via, source));
     }
     table.setWord(server, LISTENER, head);
     table.setWord(server, SLOT, source.slot);
@@ -243,7 +242,7 @@ export class ProxyTransactions implements TransactionUser {
 
   /** Sends the patched request down a flow in a client transaction: SENT, ENDED, BUSY, or TOO_LARGE. `target` is the context's. */
   toFlow(slot: number, generation: number, listener: number, target = 0): number {
-    const { exchange, flows, outlet, forwarder, now, answerTime } = this.#p;
+    const { flows, outlet, forwarder, now, answerTime } = this.#p;
     const { table } = this;
     const transport = flows.table.transport(slot);
     const client = this.#open(listener | (transport << 8) | TO_FLOW, transport !== UDP, target);
@@ -255,7 +254,7 @@ export class ProxyTransactions implements TransactionUser {
     const outcome = outlet.toFlow(slot, generation, forwarder.start, forwarder.end);
     if (outcome !== SENT) return this.#drop(client, outcome);
     this.#keep(client, forwarder.start, forwarder.end);
-    table.setWord(client, SENT_AT, exchange.ds);
+    table.setWord(client, HEARD, flows.table.messagesIn(slot));
     table.setWord(client, FLAGS, AWAITS_ANSWER);
     table.setAlarm(client, now() + answerTime);
     return SENT;
@@ -680,7 +679,7 @@ export class ProxyTransactions implements TransactionUser {
     const slot = table.word(client, SLOT);
     return (
       flows.table.isLive(slot, table.word(client, SLOT_GENERATION)) &&
-      flows.table.lastByte(slot) > table.word(client, SENT_AT)
+      flows.table.messagesIn(slot) !== table.word(client, HEARD)
     );
   }
 

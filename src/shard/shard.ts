@@ -290,6 +290,7 @@ export class Shard implements NetHandler {
     source.generation = slot < 0 ? 0 : this.#table.generation(slot);
     source.remote.copy(from);
     source.local.copy(local);
+    source.transaction = -1;
     source.fromUpstream = this.#trust.isUpstream(from);
     source.trusted = source.fromUpstream || this.#trust.network(from);
     this.#message(start, end, true);
@@ -366,6 +367,7 @@ export class Shard implements NetHandler {
     source.transport = table.transport(slot);
     source.slot = slot;
     source.generation = table.generation(slot);
+    source.transaction = -1;
     this.#flows.remoteOf(slot, source.remote);
     this.#flows.localOf(slot, source.local);
     source.trusted = table.has(slot, EXEMPT);
@@ -374,9 +376,8 @@ export class Shard implements NetHandler {
   }
 
   #message(start: number, end: number, datagram: boolean): number {
-    const { message, source } = this.#exchange;
+    const { message } = this.#exchange;
     this.#counters.inc(Counter.messagesIn);
-    if (source.slot >= 0) this.#table.countIn(source.slot);
     this.#exchange.ds = this.#ds;
     const verdict = message.lex(this.#net.arena.mem, start, end, datagram);
     if (message.isRequest) this.#proxy.request(verdict);
@@ -573,6 +574,11 @@ function upstreamOf(config: Config, host: string | undefined): Upstream | undefi
   if (!config.upstream || host === undefined) return undefined;
   const address = Endpoint.parse(host, config.upstream.port || 5060);
   return (
-    address && { transport: config.upstream.transport, address, host: config.upstream.host.toLowerCase() }
+    address && {
+      transport: config.upstream.transport,
+      named: /;transport=/i.test(config.upstream.uri),
+      address,
+      host: config.upstream.host.toLowerCase(),
+    }
   );
 }
