@@ -198,6 +198,22 @@ describe('a forwarded request', () => {
     expect(branch({ via: 'SIP/2.0/UDP 203.0.113.7:4711;branch=z9hG4bKother' })).not.toBe(invite);
   });
 
+  it('that is large goes over TCP where no transport is named, with a Via that says so', () => {
+    const large = request({ method: 'MESSAGE', body: 'x'.repeat(1300) });
+    const sent = new Rig({ named: false }).one(large);
+    expect(sent).toMatchObject({ way: 'connection', to: CORE });
+    expect(headers(sent, 'Via')[0]).toMatch(/^SIP\/2\.0\/TCP /);
+    expect(new Rig({ named: true }).one(large).way).toBe('datagram');
+    expect(new Rig({ named: false }).one(request({ method: 'MESSAGE' })).way).toBe('datagram');
+    const udpOnly = new Rig({
+      named: false,
+      listen: [
+        { transport: 1, host: '192.0.2.1', port: 5060, advertisedHost: '192.0.2.1', advertisedPort: 5060 },
+      ],
+    });
+    expect(udpOnly.one(large)).toMatchObject({ way: 'datagram', to: CORE, listener: 0 });
+  });
+
   it('is 500 when the connection to the core cannot be opened', () => {
     const rig = new Rig({ upstreamTransport: 2 });
     rig.connects = false;

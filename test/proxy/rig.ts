@@ -56,6 +56,8 @@ export interface Sent {
 export interface RigOptions {
   upstream?: string | false;
   upstreamTransport?: number;
+  /** the upstream's transport is configured */
+  named?: boolean;
   path?: 'always' | 'strict';
   pathInner?: boolean;
   domains?: string[];
@@ -141,6 +143,7 @@ export class Rig {
             transport: options.upstreamTransport ?? UDP,
             address: endpoint(options.upstream ?? CORE),
             host: 'core.example.com',
+            named: options.named ?? true,
           };
     this.proxy = new StatelessProxy({
       exchange: this.exchange,

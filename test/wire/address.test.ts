@@ -105,6 +105,8 @@ describe('a SIP URI in place', () => {
     'sip:a:70000',
     'sip:[::1',
     'sip:a b',
+    'sip:a b@c',
+    'sip:a\0@c',
     'sip:a;x y',
     'sip:a;x= y',
     'sip:a>b',
