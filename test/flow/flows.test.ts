@@ -53,6 +53,7 @@ class View {
   readonly table: FlowTable;
   readonly flows: Flows;
   readonly counters: Counters;
+  readonly index: FlowIndex;
   readonly ended: [slot: number, generation: number, cause: number][] = [];
   readonly closing: [slot: number, cause: number][] = [];
   readonly #time: Float64Array;
@@ -65,11 +66,12 @@ class View {
     this.#time = new Float64Array(shared.time);
     this.table = new FlowTable(shared.table);
     this.counters = new Counters(shared.counters, self);
+    this.index = new FlowIndex(shared.index, this.table);
     const addresses = listeners ?? [LOCAL, LOCAL6];
     this.flows = new Flows({
       self,
       table: this.table,
-      index: new FlowIndex(shared.index, this.table),
+      index: this.index,
       counters: this.counters,
       clock: new Clock(Clock.start(shared.time)),
       listeners: addresses.map(
@@ -214,6 +216,7 @@ describe('a UDP flow that is made for a token', () => {
       for (const token of tokens) expect(v.resolve(token)).toBe(GONE);
     }
     expect(tokens.size).toBe(40);
+    expect(v.index.entries()).toBe(0);
   });
 
   it('is given up when another shard entered the same addresses first', () => {
@@ -265,6 +268,10 @@ describe('a full table', () => {
     a.to(PROVISIONAL_S + 1);
     expect(b.isLive(slot)).toBe(true);
     expect(a.count('flowsClosed')).toBe(15);
+    a.to(20 + PROVISIONAL_S + 10); // its time is over, but that is for its owner to say
+    expect(b.isLive(slot)).toBe(true);
+    b.to(20 + PROVISIONAL_S + 15);
+    expect(b.isLive(slot)).toBe(false);
   });
 });
 
