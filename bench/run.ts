@@ -82,7 +82,7 @@ const spread = ({ rounds }: Measured): number => {
 const quantity = (n: number): string => n.toLocaleString('en', { maximumSignificantDigits: 4 });
 
 const line = (suite: string, name: string, ...columns: string[]): void =>
-  console.log(`${suite.padEnd(20)} ${name.padEnd(44)}${columns.map((c) => c.padStart(13)).join('')}`);
+  console.log(`${suite.padEnd(20)} ${name.padEnd(54)}${columns.map((c) => c.padStart(13)).join('')}`);
 
 const { cpu, cpus, node } = machine();
 const stored = options.against === undefined ? readBaseline() : undefined;
