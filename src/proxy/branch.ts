@@ -24,8 +24,8 @@ import type { Keyring } from '../flow/keyring.ts';
 import { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Message } from '../wire/lexer.ts';
-import { CALL_ID, FROM, ROUTE } from '../wire/names.ts';
-import type { Via } from '../wire/via.ts';
+import { CALL_ID, FROM, ROUTE, VIA } from '../wire/names.ts';
+import { Via } from '../wire/via.ts';
 import type { Writer } from '../wire/writer.ts';
 
 const FLOW = 1;
@@ -46,6 +46,7 @@ export class Branch {
   generation = 0;
   hasDestination = false;
   readonly destination = new Endpoint();
+  readonly #seen = new Via();
   /** the client transaction that the branch names, -1 for a stateless one; `generation` is then its own */
   transaction = -1;
   shard = 0;
@@ -126,6 +127,21 @@ export class Branch {
 
   #encode(w: Writer, octets: number): void {
     if (w.fits(base64urlLength(octets))) w.at = encodeBase64url(this.#octets, 0, octets, w.buf, w.at);
+  }
+
+  /** RFC 5393 4.2: has a transaction of ours sent this request on with the same routing before? Uses up the object. */
+  isLoop(m: Message): boolean {
+    const loop = this.loopHash(m);
+    const { buf } = m;
+    const via = this.#seen;
+    for (let row = m.first[VIA]; row >= 0; row = m.next(row)) {
+      for (let p = m.valueStart[row]; p < m.valueEnd[row]; p = via.end + 1) {
+        if (!via.parse(buf, p, m.valueEnd[row])) break;
+        if (via.branchStart < 0 || !this.read(buf, via.branchStart, via.branchEnd)) continue;
+        if (this.transaction >= 0 && this.loop === loop) return true;
+      }
+    }
+    return false;
   }
 
   #hashRequest(m: Message, via: Via): void {

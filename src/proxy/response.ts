@@ -49,6 +49,8 @@ export class Responses {
   readonly #contact = new AddressView();
   registrationSeen: RegistrationSeen = () => {};
   user: TransactionUser | undefined;
+  /** header lines that go into the response that is composed next */
+  extra = '';
   /** the range that was composed last */
   start = 0;
   end = 0;
@@ -115,6 +117,7 @@ export class Responses {
       w.decimal(m.end - m.bodyStart);
       w.crlf();
     }
+    if (this.extra !== '') patch.insert(m.bodyStart - 2).text(this.extra);
     this.start = this.#x.openOut();
     if (!patch.apply(m.start, m.end, out)) {
       this.#counters.inc(Counter.tooLarge);

@@ -48,6 +48,7 @@ import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Forwarder } from './forward.ts';
 import type { NextHop } from './nexthop.ts';
 import type { Offspring } from './offspring.ts';
+import type { Parking } from './parked.ts';
 import type { Responses, TransactionUser } from './response.ts';
 
 // ---- words of a server transaction
@@ -145,6 +146,8 @@ export class ProxyTransactions implements TransactionUser {
   #nextScan = 0;
   /** no client transaction has had a higher id */
   #highest = -1;
+  /** the client transaction that `toFlow` or `toHop` opened last */
+  lastClient = -1;
   readonly #address = new Endpoint();
   readonly #fired = (id: number, actions: number): void => this.#fire(id, actions);
 
@@ -302,6 +305,7 @@ export class ProxyTransactions implements TransactionUser {
     const client = table.openClient(m.method, reliable, now());
     if (client < 0) return -1;
     if (client > this.#highest) this.#highest = client;
+    this.lastClient = client;
     table.setPeer(client, server);
     table.setWord(client, SERVER_GENERATION, source.transactionGeneration);
     table.setWord(client, LISTENER, head);
@@ -487,6 +491,13 @@ export class ProxyTransactions implements TransactionUser {
     }
     counters.inc(Counter.forwardedResponses);
     this.serve(server, status, responses.start, responses.end);
+  }
+
+  /** The same with a response that was kept, and header lines to add to it. */
+  forwardKept(server: number, bytes: Buffer, status: number, extra: string, parking: Parking): void {
+    this.#p.responses.extra = extra;
+    parking.load(bytes, () => this.forward(server, status));
+    this.#p.responses.extra = '';
   }
 
   #contextOf(client: number): Context | undefined {
@@ -688,9 +699,6 @@ export class ProxyTransactions implements TransactionUser {
     const { table } = this;
     table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP | CANCEL_WANTED);
     this.#failed(client, status);
-    if (table.kind(client) === INVITE_CLIENT) return;
-    table.release(client);
-    this.#forget(client);
   }
 
   /** Records and kept cells in use: what must return to its start. */

@@ -1,19 +1,23 @@
 /**
- * The served domains of a process that is registrar and authoritative proxy, first form: REGISTER goes
- * to the location store, any other request down the best binding of its AOR (highest q, then newest).
- * Bindings whose flow has ended are removed as they are met.
+ * The served domains of a process that is registrar and authoritative proxy: REGISTER goes to the location
+ * store, any other request to what is registered for its AOR. Bindings whose flow has ended are removed as
+ * they are met.
  *
- * A message that must wait for the store is parked as a copy; when the answer comes it is lexed again
- * where it stood, so nothing else of the exchange has to be kept.
+ * A request that must wait for the store, or that may go to several places, is parked.
  */
 import type { Flows } from '../flow/flows.ts';
 import { LIVE } from '../flow/flows.ts';
 import type { Answers } from '../proxy/answer.ts';
+import type { Branch } from '../proxy/branch.ts';
 import { pathValue, writeRecordRoute } from '../proxy/edge.ts';
-import { type Exchange, Source } from '../proxy/exchange.ts';
+import { ENDED, type Exchange } from '../proxy/exchange.ts';
+import { Fork } from '../proxy/fork.ts';
 import type { NextHop } from '../proxy/nexthop.ts';
 import type { Own } from '../proxy/own.ts';
+import { type Parked, Parking } from '../proxy/parked.ts';
 import type { Home, StatelessProxy } from '../proxy/proxy.ts';
+import { targetGroups } from '../proxy/targets.ts';
+import type { ProxyTransactions } from '../proxy/transactions.ts';
 import { answerRegister } from '../registrar/answer.ts';
 import { type Binding, flowKey } from '../registrar/binding.ts';
 import { decideRegister, type RegisterDecision, type RegisterPolicy } from '../registrar/register.ts';
@@ -22,7 +26,7 @@ import type { Clock } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { TRANSPORT_UDP } from '../shared/flow-record.ts';
 import { UriView } from '../wire/address.ts';
-import { latin1 } from '../wire/chars.ts';
+import { latin1, parseDecimal } from '../wire/chars.ts';
 import { hasToTag } from '../wire/compose.ts';
 import type { Message } from '../wire/lexer.ts';
 import { parseNameAddr } from '../wire/nameaddr.ts';
@@ -31,6 +35,7 @@ import {
   CONTACT,
   EXPIRES,
   formsDialog,
+  MAX_BREADTH,
   PATH,
   REQUIRE,
   ROUTE,
@@ -41,10 +46,21 @@ import {
 } from '../wire/names.ts';
 import { canonicalAor, parseSipUri, type SipUri } from '../wire/uri.ts';
 
-/** What waits for the store. */
-interface Parked {
-  bytes: Buffer;
-  source: Source;
+/** RFC 5393 5.3.3: the default and the most. */
+const MOST_BREADTH = 60;
+
+/** What `#aim` found. */
+const NOWHERE = 0;
+const DOWN = 1;
+const ONWARD = 2;
+/** the request has been answered */
+const ANSWERED = 3;
+
+interface PlaceInHand {
+  binding: Binding;
+  target: number;
+  breadth: number;
+  outcome: number;
 }
 
 export interface HomeParts {
@@ -54,6 +70,7 @@ export interface HomeParts {
   flows: Flows;
   own: Own;
   nextHop: NextHop;
+  branch: Branch;
   store: LocationStore;
   counters: Counters;
   clock: Clock;
@@ -68,11 +85,20 @@ export interface HomeParts {
 export class LocalHome implements Home {
   readonly #p: HomeParts;
   readonly #uri = new UriView();
+  readonly #parking: Parking;
   /** the look-up's answer for the request that is being handled again */
   #found: readonly Binding[] | undefined;
 
+  /** the place of a fork that the request in the exchange is being sent to */
+  #place: PlaceInHand | undefined;
+  /** the flow that `#aim` found */
+  #slot = -1;
+  #generation = 0;
+  #listener = 0;
+
   constructor(parts: HomeParts) {
     this.#p = parts;
+    this.#parking = new Parking(parts.exchange, parts.counters);
   }
 
   // ---- REGISTER
@@ -126,8 +152,9 @@ export class LocalHome implements Home {
       return;
     }
     counters.inc(Counter.registrations);
-    const parked = this.#park();
-    const done = (result: StoreResult) => this.#resume(parked, () => this.#answer(decision, result, first));
+    const parked = this.#parking.park();
+    const done = (result: StoreResult) =>
+      this.#parking.resume(parked, () => this.#answer(decision, result, first));
     if (decision.kind === 'update') store.update(decision.op, done);
     else store.lookup(decision.aor, decision.now, done);
   }
@@ -155,6 +182,10 @@ export class LocalHome implements Home {
 
   request(target: UriView): void {
     const { exchange, answers, store, clock } = this.#p;
+    if (this.#place) {
+      this.#place.outcome = this.#sendPlace(this.#place);
+      return;
+    }
     const found = this.#found;
     this.#found = undefined;
     if (found) {
@@ -179,7 +210,7 @@ export class LocalHome implements Home {
     });
     // LMDB answers at once: the exchange still stands as it was.
     if (now) this.#withResult(now);
-    else parked = this.#park();
+    else parked = this.#parking.park();
   }
 
   #withResult(result: StoreResult): void {
@@ -188,7 +219,7 @@ export class LocalHome implements Home {
   }
 
   #again(parked: Parked, result: StoreResult): void {
-    this.#resume(parked, () => {
+    this.#parking.resume(parked, () => {
       if (result.status !== 'ok') {
         this.#p.answers.send(503, 'Service Unavailable', ['Retry-After: 5']);
         return;
@@ -199,35 +230,75 @@ export class LocalHome implements Home {
     });
   }
 
-  /** Down the best binding that can be reached; 480 if there is none (AP-7-11). */
+  /** To what is registered: in several places by transactions, without them to the best that can be reached. */
   #deliver(bindings: readonly Binding[]): void {
-    const { flows, exchange, own, store, answers, nextHop } = this.#p;
-    for (const binding of bindings) {
-      const top = binding.path[0] && parseNameAddr(binding.path[0])?.uri;
-      const bytes = Buffer.from(top || binding.contact, 'latin1');
-      const uri = this.#uri;
-      if (!uri.parse(bytes, 0, bytes.length)) continue;
-      if (top && own.isSelf(bytes, uri)) {
-        if (flows.resolve(bytes, uri.userStart, uri.userEnd, exchange.ds) === LIVE) {
-          this.#downBinding(binding, uri.ob);
-          return;
-        }
-        // AP-7-10: the flow has ended; a registration made meanwhile has another order and stays
-        store.remove(this.#aor(), binding.key, binding.order);
-        continue;
-      }
-      if (own.isSelf(bytes, uri) || !nextHop.toUri(bytes, uri)) continue;
-      this.#retarget(binding, 0);
-      if (
-        formsDialog(exchange.message.method) &&
-        !hasToTag(exchange.message) &&
-        !exchange.source.fromUpstream
-      )
-        if (!this.#p.proxy.recordCaller(nextHop.listener)) return;
-      this.#p.proxy.toNextHop();
+    const { exchange, proxy, answers } = this.#p;
+    const { transactions } = proxy;
+    if (transactions && exchange.source.transaction >= 0) {
+      this.#fork(bindings, transactions);
       return;
     }
-    answers.send(480, 'Temporarily Unavailable');
+    for (const binding of bindings) {
+      const way = this.#aim(binding);
+      if (way === NOWHERE) continue;
+      if (way === ANSWERED) return;
+      if (way === DOWN) proxy.downFlow(this.#slot, this.#generation, this.#listener);
+      else proxy.toNextHop();
+      return;
+    }
+    answers.send(480, 'Temporarily Unavailable'); // AP-7-11
+  }
+
+  #fork(bindings: readonly Binding[], transactions: ProxyTransactions): void {
+    const { exchange, answers, branch, counters } = this.#p;
+    const m = exchange.message;
+    const row = m.first[MAX_BREADTH];
+    const wanted = row < 0 ? MOST_BREADTH : parseDecimal(m.buf, m.valueStart[row], m.valueEnd[row]);
+    if (wanted <= 0) {
+      if (wanted < 0) answers.send(400, 'Bad Max-Breadth');
+      else answers.send(440, 'Max-Breadth Exceeded');
+      return;
+    }
+    if (branch.isLoop(m)) {
+      counters.inc(Counter.loopsDetected);
+      answers.send(482, 'Loop Detected');
+      return;
+    }
+    const aor = this.#aor();
+    const parts = {
+      exchange,
+      transactions,
+      parking: this.#parking,
+      answers,
+      send: (binding: Binding, target: number, breadth: number) => this.#launch(binding, target, breadth),
+      stale: (binding: Binding) => this.#p.store.remove(aor, binding.key, binding.order), // AP-7-10
+    };
+    const breadth = Math.min(wanted, MOST_BREADTH);
+    new Fork(parts, this.#parking.park(), m.method, targetGroups(bindings), breadth).start();
+  }
+
+  /** One place of a fork: the parked request is in the exchange. */
+  #launch(binding: Binding, target: number, breadth: number): number {
+    this.#place = { binding, target, breadth, outcome: ENDED };
+    this.#p.proxy.route();
+    const { outcome } = this.#place ?? { outcome: ENDED };
+    this.#place = undefined;
+    return outcome;
+  }
+
+  #sendPlace(place: PlaceInHand): number {
+    const { exchange, proxy, nextHop } = this.#p;
+    const { message: m, patch } = exchange;
+    const { transactions } = proxy;
+    const way = this.#aim(place.binding);
+    if (!transactions || way === NOWHERE || way === ANSWERED) return ENDED;
+    const row = m.first[MAX_BREADTH];
+    const w =
+      row < 0 ? patch.insert(m.lineStart[m.first[VIA]]) : patch.replace(m.lineStart[row], m.lineEnd[row]);
+    w.text(`Max-Breadth: ${place.breadth}\r\n`); // 5393 5.3.3
+    if (way === DOWN) return transactions.toFlow(this.#slot, this.#generation, this.#listener, place.target);
+    nextHop.suit(m.end - m.start + 250);
+    return transactions.toHop(nextHop, place.target);
   }
 
   #aor(): string {
@@ -236,20 +307,49 @@ export class LocalHome implements Home {
     return uri ? canonicalAor(uri) : '';
   }
 
-  #downBinding(binding: Binding, ob: boolean): void {
-    const { flows, exchange, own, proxy } = this.#p;
+  /** Edits the request for a binding. DOWN: the flow is in #slot; ONWARD: `nextHop` is set. */
+  #aim(binding: Binding): number {
+    const { flows, exchange, own, store, nextHop, proxy } = this.#p;
     const { message: m, source } = exchange;
-    const { slot, generation, table } = flows;
-    const listener = table.listener(slot);
-    this.#retarget(binding, 1);
-    if (formsDialog(m.method) && !hasToTag(m)) {
-      if (ob) {
-        flows.ensureToken(slot);
-        writeRecordRoute(proxy.insertRecordRoute(), own, table, slot, listener, listener, false);
+    const top = binding.path[0] && parseNameAddr(binding.path[0])?.uri;
+    const bytes = Buffer.from(top || binding.contact, 'latin1');
+    const uri = this.#uri;
+    if (!uri.parse(bytes, 0, bytes.length)) return NOWHERE;
+    const self = own.isSelf(bytes, uri);
+    if (top && self) {
+      if (flows.resolve(bytes, uri.userStart, uri.userEnd, exchange.ds) !== LIVE) {
+        // AP-7-10: the flow has ended; a registration made meanwhile has another order and stays
+        store.remove(this.#aor(), binding.key, binding.order);
+        return NOWHERE;
       }
-      if (!source.fromUpstream && !proxy.recordCaller(source.listener)) return;
+      this.#slot = flows.slot;
+      this.#generation = flows.generation;
+      this.#listener = flows.table.listener(flows.slot);
+      this.#retarget(binding, 1);
+      if (formsDialog(m.method) && !hasToTag(m)) {
+        if (uri.ob) this.#recordCallee();
+        if (!source.fromUpstream && !proxy.recordCaller(source.listener)) return ANSWERED;
+      }
+      return DOWN;
     }
-    proxy.downFlow(slot, generation, listener);
+    // a Contact that is ourselves would be a loop
+    if (self || !nextHop.toUri(bytes, uri)) return NOWHERE;
+    this.#retarget(binding, 0);
+    if (
+      formsDialog(m.method) &&
+      !hasToTag(m) &&
+      !source.fromUpstream &&
+      !proxy.recordCaller(nextHop.listener)
+    )
+      return ANSWERED;
+    return ONWARD;
+  }
+
+  #recordCallee(): void {
+    const { flows, own, proxy } = this.#p;
+    flows.ensureToken(this.#slot);
+    const listener = this.#listener;
+    writeRecordRoute(proxy.insertRecordRoute(), own, flows.table, this.#slot, listener, listener, false);
   }
 
   /** RFC 3261 16.5, RFC 3327 5.4: the Contact becomes the Request-URI, the rest of the Path becomes Route. */
@@ -269,30 +369,6 @@ export class LocalHome implements Home {
     const { flows, store } = this.#p;
     const datagram = flows.table.transport(slot) === TRANSPORT_UDP;
     store.flowClosed(flowKey(slot, generation, flows.incarnation, datagram));
-  }
-
-  // ---- parking
-
-  #park(): Parked {
-    const { message: m, source } = this.#p.exchange;
-    return { bytes: Buffer.from(m.buf.subarray(m.start, m.end)), source: new Source().copy(source) };
-  }
-
-  #resume(parked: Parked, then: () => void): void {
-    const { exchange } = this.#p;
-    const { arena, message: m, via } = exchange;
-    const { bytes } = parked;
-    const at = arena.slabs.lease(bytes.length + 1);
-    if (at < 0) {
-      this.#p.counters.inc(Counter.slabFull);
-      return;
-    }
-    arena.mem.set(bytes, at);
-    exchange.source.copy(parked.source);
-    m.lex(arena.mem, at, at + bytes.length, false);
-    const row = m.first[VIA];
-    if (row >= 0 && via.parse(m.buf, m.valueStart[row], m.valueEnd[row])) then();
-    arena.slabs.giveBack(at);
   }
 }
 

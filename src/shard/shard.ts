@@ -189,6 +189,7 @@ export class Shard implements NetHandler {
         flows: this.#flows,
         own,
         nextHop,
+        branch,
         store: parts.store,
         counters,
         clock,

@@ -80,6 +80,7 @@ class Site extends Rig {
       flows: this.flows,
       own: this.own,
       nextHop: this.nextHop,
+      branch: this.branch,
       store: this.store,
       counters: this.counters,
       clock: this.clock,

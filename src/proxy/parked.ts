@@ -1,0 +1,50 @@
+/**
+ * A request that has to wait, for the location store or for the answer of another place: a copy of its
+ * bytes and of where it came from. `resume` lexes it again into the exchange, so nothing else of the
+ * exchange is kept; the copy stays good for any number of times.
+ */
+import { Counter, type Counters } from '../shared/counters.ts';
+import { VIA } from '../wire/names.ts';
+import { type Exchange, Source } from './exchange.ts';
+
+export interface Parked {
+  bytes: Buffer;
+  source: Source;
+}
+
+export class Parking {
+  readonly #exchange: Exchange;
+  readonly #counters: Counters;
+
+  constructor(exchange: Exchange, counters: Counters) {
+    this.#exchange = exchange;
+    this.#counters = counters;
+  }
+
+  park(): Parked {
+    const { message: m, source } = this.#exchange;
+    return { bytes: Buffer.from(m.buf.subarray(m.start, m.end)), source: new Source().copy(source) };
+  }
+
+  /** Runs `then` with the request in the exchange. False: there is no buffer for it now. */
+  resume(parked: Parked, then: () => void): boolean {
+    this.#exchange.source.copy(parked.source);
+    return this.load(parked.bytes, then);
+  }
+
+  /** The same for any message: a request, or a response that was kept. */
+  load(bytes: Buffer, then: () => void): boolean {
+    const { arena, message: m, via } = this.#exchange;
+    const at = arena.slabs.lease(bytes.length + 1);
+    if (at < 0) {
+      this.#counters.inc(Counter.slabFull);
+      return false;
+    }
+    arena.mem.set(bytes, at);
+    m.lex(arena.mem, at, at + bytes.length, false);
+    const row = m.first[VIA];
+    if (row >= 0 && via.parse(m.buf, m.valueStart[row], m.valueEnd[row])) then();
+    arena.slabs.giveBack(at);
+    return true;
+  }
+}
