@@ -104,7 +104,7 @@ export class Rig {
     const clock = new Clock(Clock.start());
     const keyring = new Keyring({ current: { id: 1, octets: new Uint8Array(32).fill(7) } });
     const incarnation = 1_773_480_413;
-    const upstream: Upstream = { transport: TRANSPORT_UDP, address: this.#core, host: CORE, named: false };
+    const upstream: Upstream = { transport: TRANSPORT_UDP, address: this.#core, host: CORE, named: true };
     const own = new Own([addressed(TRANSPORT_UDP), addressed(TRANSPORT_TCP)], []);
     this.#ds = deciseconds(clock.now());
     this.flows = new Flows({
