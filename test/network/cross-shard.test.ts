@@ -26,7 +26,7 @@ async function begin(): Promise<[here: TcpWire[], there: TcpWire[]]> {
     await server.stateBecomes((s) => s.used === open.length);
     const flows = (await server.flows()).filter((f) => f.transport === TCP);
     const of = (owner: number) =>
-      open.filter((wire) => flows.some((f) => f.owner === owner && f.remotePort === wire.port));
+      open.filter((wire) => flows.some((f) => f.owner === owner && f.peer === wire.hostPort));
     shards = [of(1), of(2)];
   }
   for (const [i, wire] of open.entries()) await registerOn(wire, i);

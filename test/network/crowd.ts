@@ -35,11 +35,13 @@ export abstract class Wire {
 
   /** The next text that fits. */
   next(fits: (text: string) => boolean = () => true, patienceMs = 8_000): Promise<string> {
+    const asked = new Error(); // its stack names the line of the test
     return new Promise((resolve, reject) => {
       const before = this.onText;
       const late = setTimeout(() => {
         this.onText = before;
-        reject(new Error(`${this.transport} ${this.hostPort}: nothing came in ${patienceMs} ms`));
+        asked.message = `${this.transport} ${this.hostPort}: nothing came in ${patienceMs} ms`;
+        reject(asked);
       }, patienceMs);
       this.onText = (text) => {
         if (!fits(text)) return before(text);

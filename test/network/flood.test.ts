@@ -99,7 +99,7 @@ it('100,000 datagrams from 10,000 random addresses leave no flow record, and reg
   expect(after.counters.flowsOpened).toBe(before.counters.flowsOpened);
   expect(after.counters.stunRequests - before.counters.stunRequests).toBeGreaterThan(sent / 10);
   expect(after.counters.junk - before.counters.junk).toBeGreaterThan(sent / 10);
-  const name = (f: (typeof flows)[number]) => `${f.slot}.${f.generation}.${f.owner}.${f.remotePort}`;
+  const name = (f: (typeof flows)[number]) => `${f.slot}.${f.generation}.${f.owner}.${f.peer}`;
   expect((await server.flows()).map(name)).toEqual(flows.map(name));
   for (const [i, phone] of phones.entries()) {
     const called = phone.next((text) => text.startsWith('MESSAGE '));

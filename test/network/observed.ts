@@ -7,6 +7,7 @@
  */
 import { loadConfig } from '../../src/config/load.ts';
 import { start } from '../../src/main/start.ts';
+import { Endpoint } from '../../src/net/endpoint.ts';
 import { Cause, causeWord } from '../../src/shared/cause.ts';
 import { FREE, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 
@@ -29,14 +30,15 @@ export interface FlowView {
   generation: number;
   owner: number;
   transport: number;
-  remotePort: number;
+  /** host:port */
+  peer: string;
   provisional: boolean;
   flags: number;
 }
 
 /** The last flow of a slot that is free now. */
 export interface Ending {
-  remotePort: number;
+  peer: string;
   cause: string;
 }
 
@@ -51,6 +53,13 @@ function state(): State {
   };
 }
 
+const address = new Endpoint();
+
+function peerOf(slot: number): string {
+  table.readRemote(slot, address);
+  return address.toString();
+}
+
 function flows(): FlowView[] {
   const list: FlowView[] = [];
   for (let slot = 0; slot < table.capacity; slot++) {
@@ -61,7 +70,7 @@ function flows(): FlowView[] {
       generation: table.generation(slot),
       owner: table.owner(slot),
       transport: table.transport(slot),
-      remotePort: table.remotePort(slot),
+      peer: peerOf(slot),
       provisional: state === PROVISIONAL,
       flags: table.flags(slot),
     });
@@ -73,7 +82,7 @@ function ended(): Ending[] {
   const list: Ending[] = [];
   for (let slot = 0; slot < table.capacity; slot++)
     if (table.state(slot) === FREE && table.cause(slot) !== Cause.NONE)
-      list.push({ remotePort: table.remotePort(slot), cause: causeWord(table.cause(slot)) });
+      list.push({ peer: peerOf(slot), cause: causeWord(table.cause(slot)) });
   return list;
 }
 

@@ -46,7 +46,7 @@ const outcome = (wire: TcpWire, bytes: string | Buffer): Promise<number | string
     };
     void wire.gone.then(() => {
       clearTimeout(late);
-      server.causeOf(wire.port).then(resolve, reject);
+      server.causeOf(wire.hostPort).then(resolve, reject);
     });
     wire.send(bytes);
   });
@@ -200,7 +200,7 @@ describe('a stream that no framing can be found in', () => {
     await connection(async (wire) => {
       expect(expected).toContain(await outcome(wire, bytes(wire)));
       await wire.gone;
-      expect(await server.causeOf(wire.port)).toMatch(/^(malformed|too-large|reset)$/);
+      expect(await server.causeOf(wire.hostPort)).toMatch(/^(malformed|too-large|reset)$/);
     });
     await connection(async (wire) => expect(await outcome(wire, optionsText(wire, 'after'))).toBe(200));
   });
@@ -210,7 +210,7 @@ describe('a stream that no framing can be found in', () => {
       expect(await outcome(wire, `${withLength(wire, 'Content-Length: 2')}hello, world`)).toBe(200);
       wire.send(`${PING}\r\nmore\r\n\r\n`);
       await wire.gone;
-      expect(await server.causeOf(wire.port)).toMatch(/malformed|reset/);
+      expect(await server.causeOf(wire.hostPort)).toMatch(/malformed|reset/);
     });
   });
 

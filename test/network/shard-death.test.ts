@@ -47,7 +47,7 @@ async function onVictim(): Promise<number> {
   const i = phones.findIndex(
     (phone) =>
       phone.transport === 'TCP' &&
-      flows.some((f) => f.owner === VICTIM + 1 && f.transport === 2 && f.remotePort === phone.port),
+      flows.some((f) => f.owner === VICTIM + 1 && f.transport === 2 && f.peer === phone.hostPort),
   );
   expect(i).toBeGreaterThanOrEqual(0);
   return i;
@@ -80,17 +80,18 @@ describe.skipIf(IO === 'core')('a shard that dies of an exception (ffi only)', (
       const flagged = await flagsOf(half);
       expect(flagged & 1).toBe(1); // the server has the first half
 
-      await server.failShard(VICTIM);
-
+      const replaced = server.failShard(VICTIM);
       // main goes on: it answers, and accepts
       expect((await server.state()).used).toBeGreaterThan(0);
-      const fresh = await TcpWire.open(server.address);
+      const fresh = await newcomer();
+      // a ping may come before, while and after the shard dies: each is answered
       await inGroups(tcpPhones(), async (phone) => {
         if (phone === half) return;
         const pong = phone.next(isPong);
         phone.send('\r\n\r\n');
         await pong;
       });
+      await replaced; // a request in the hands of the dying shard would be lost
       const quiet = phones.map((_, i) => i).filter((i) => i !== cut);
       await inGroups(quiet, call);
 
@@ -157,28 +158,24 @@ describe.skipIf(IO === 'core')('an edge whose shard dies (ffi only)', () => {
       await Promise.all(phones.map((phone, i) => registerOn(phone, i)));
       const descriptors = edge.descriptors();
       for (let death = 1; death <= 3; death++) {
-        const storm = (async () => {
-          for (let round = 0; round < 60; round++) {
-            for (let i = 0; i < phones.length; i += 2) source.send(requestText(source, n++, i, core.path[i]));
-            for (const phone of phones) phone.send(optionsText(phone, `storm-${n++}`));
-            if (round === 20) await edge.failShard(VICTIM);
-            await pause(1);
-          }
-        })();
-        await storm;
-        const { used } = await edge.stateBecomes((s) => s.used > 0);
-        // a connection of the dead shard was closed, or answers
+        let replaced: Promise<void> | undefined;
+        for (let round = 0; round < 60; round++) {
+          for (let i = 0; i < phones.length; i += 2) source.send(requestText(source, n++, i, core.path[i]));
+          for (const phone of phones) phone.send(optionsText(phone, `storm-${n++}`));
+          if (round === 20) replaced = edge.failShard(VICTIM);
+          await pause(1);
+        }
+        await replaced;
+        // a connection of the dead shard that was in mid-message is closed, any other answers
         for (const [i, phone] of phones.entries()) {
-          if (phone instanceof TcpWire && phone.socket.closed) {
-            phones[i] = await TcpWire.open(edge.address);
-            await registerOn(phones[i], i);
-          }
+          if (!(phone instanceof TcpWire) || (await isServed(phone))) continue;
+          phones[i] = await TcpWire.open(edge.address);
+          await registerOn(phones[i], i);
         }
         const mark = ++n + 1_000_000;
         const got = phones.map((phone) => phone.next((text) => numberOf(text) === mark));
         for (const [i] of phones.entries()) source.send(requestText(source, mark, i, core.path[i]));
         await Promise.all(got);
-        expect(used).toBeLessThanOrEqual(phones.length);
         await edge.stateBecomes((s) => s.used === phones.length);
       }
       expect(await edge.descriptorsBecome(descriptors)).toBe(descriptors);
@@ -191,10 +188,26 @@ describe.skipIf(IO === 'core')('an edge whose shard dies (ffi only)', () => {
   }, 60_000);
 });
 
+/** Answers a ping; false: is closed. */
+async function isServed(wire: TcpWire): Promise<boolean> {
+  const pong = wire.next(isPong).then(() => true);
+  pong.catch(() => {}); // after the end nobody waits for it
+  wire.send('\r\n\r\n');
+  return await Promise.race([pong, wire.gone.then(() => false)]);
+}
+
+/** A connection that is served. One that was on its way to the shard when it died is closed: then the next. */
+async function newcomer(): Promise<TcpWire> {
+  for (;;) {
+    const wire = await TcpWire.open(server.address);
+    if (await isServed(wire)) return wire;
+  }
+}
+
 async function flagsOf(wire: Wire): Promise<number> {
   for (let i = 0; i < 100; i++) {
     const flags =
-      (await server.flows()).find((f) => f.remotePort === wire.port && f.transport === 2)?.flags ?? 0;
+      (await server.flows()).find((f) => f.transport === 2 && f.peer === wire.hostPort)?.flags ?? 0;
     if (flags & 1) return flags;
   }
   return 0;

@@ -63,7 +63,7 @@ describe('a phone that does not read', () => {
       }
     }
     expect([430, 480, 503]).toContain((await ended).message.status);
-    expect(await server.causeOf(lazy.port)).toBe('write-queue');
+    expect(await server.causeOf(lazy.hostPort)).toBe('write-queue');
     expect((await server.state()).counters.writeQueueOverflow).toBe(1);
     await boundBecomes(caller, aor, (contacts) => contacts.length === 0);
     lazy.socket.resume();
@@ -98,7 +98,7 @@ describe('a client that closes its sending side', () => {
     const text = everything(socket);
     socket.end(registerText(wire, 1).slice(0, 200));
     expect(await text).toBe('');
-    expect(await server.causeOf(wire.port)).toBe('peer-closed');
+    expect(await server.causeOf(wire.hostPort)).toBe('peer-closed');
     expect((await server.state()).used).toBe(used);
     socket.destroy();
   });
@@ -111,7 +111,7 @@ describe('a client that closes its sending side', () => {
     expect(['', '200']).toContain((await text).slice(8, 11));
     await boundBecomes(caller, 'sip:u77@example.test', (contacts) => contacts.length === 0);
     expect(await statusOf(caller, 'sip:u77@example.test')).toBe(480);
-    expect(await server.causeOf(wire.port)).toBe('peer-closed');
+    expect(await server.causeOf(wire.hostPort)).toBe('peer-closed');
     socket.destroy();
   });
 });
@@ -125,10 +125,14 @@ describe('a connection that breaks', () => {
     const message = optionsText(wire, 'half', self());
     wire.send(message.slice(0, 150));
     await server.stateBecomes((s) => s.used === used + 1);
-    for (let i = 0; i < 200 && !(await server.flows()).some((f) => f.remotePort === port && f.flags & 1); i++)
+    for (
+      let i = 0;
+      i < 200 && !(await server.flows()).some((f) => f.peer === wire.hostPort && f.flags & 1);
+      i++
+    )
       await pause(5);
     wire.close();
-    expect(await server.causeOf(port)).toBe('reset');
+    expect(await server.causeOf(wire.hostPort)).toBe('reset');
     expect((await server.state()).used).toBe(used);
     const next = await TcpAgent.connect({ peer: server.address, localHost: host, localPort: port });
     next.send(Buffer.from(message)); // whole this time: no octet of the last life is in front of it

@@ -113,20 +113,32 @@ export class Watched {
     return this.#ask('flows') as Promise<FlowView[]>;
   }
 
-  /** Why the connection from this port ended; waits until it has. Ports are told apart, hosts are not. */
-  async causeOf(port: number, patienceMs = 10_000): Promise<string> {
+  /** Why the connection from this host:port ended; waits until it has. */
+  async causeOf(peer: string, patienceMs = 10_000): Promise<string> {
     const until = Date.now() + patienceMs;
     for (;;) {
       const list = (await this.#ask('ended')) as Ending[];
-      const ending = list.find((e) => e.remotePort === port);
+      const ending = list.find((e) => e.peer === peer);
       if (ending) return ending.cause;
-      if (Date.now() > until) throw new Error(`the connection from port ${port} has not ended`);
+      if (Date.now() > until) throw new Error(`the connection from ${peer} has not ended`);
       await pause(20);
     }
   }
 
+  /** Lets a shard die of an exception, and waits until its replacement serves. */
   async failShard(shard: number): Promise<void> {
+    const before = this.#replaced();
     await this.#ask('fail', shard);
+    const until = Date.now() + 15_000;
+    while (this.#replaced() === before) {
+      if (Date.now() > until)
+        throw new Error(`shard ${shard} was not replaced:\n${this.output.slice(-8).join('')}`);
+      await pause(5);
+    }
+  }
+
+  #replaced(): number {
+    return this.output.join('').split('"event":"shard-replaced"').length;
   }
 
   #ask(ask: Ask['ask'], shard = 0): Promise<unknown> {
