@@ -19,6 +19,7 @@ import type { TransactionKey } from '../transaction/key.ts';
 import {
   ALARM,
   CALLING,
+  COMPLETED,
   COMPOSE_100,
   END,
   FAILED,
@@ -443,6 +444,8 @@ export class ProxyTransactions implements TransactionUser {
     if (actions & PASS) this.#pass(client, invite);
     if (actions & RESEND) this.#resendClient(client);
     if (actions & (FORGET | END)) this.#forget(client);
+    // Timer K would only absorb what, without it, is a stray response and dropped as well: no record waits for that.
+    if (!invite && table.state(client) === COMPLETED) table.release(client);
   }
 
   /** 17.1.1.3: the ACK to a non-2xx, made from the INVITE and the response in the exchange. */
