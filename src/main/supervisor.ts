@@ -19,6 +19,7 @@ import { FAIL, type ShardBoot, type ShardReport, STOP } from '../shard/boot.ts';
 import type { ShardTask } from '../shard/worker.ts';
 import { Cause } from '../shared/cause.ts';
 import type { Counters } from '../shared/counters.ts';
+import { FlowIndex } from '../shared/flow-index.ts';
 import {
   NODE_OWNED_FD,
   PARTIAL_IN,
@@ -51,10 +52,12 @@ export class Supervisor {
   readonly #pool: Piscina;
   readonly #running = new Set<Promise<void>>();
   readonly #deaths: number[];
+  readonly #index: FlowIndex;
   #stopping = false;
 
   constructor(parts: SupervisorParts) {
     this.#p = parts;
+    this.#index = new FlowIndex(parts.boot.index, parts.table);
     this.#deaths = new Array<number>(parts.shards + 1).fill(0);
     this.#pool = new Piscina({
       filename: join(import.meta.dirname, '../shard/worker.ts'),
@@ -149,9 +152,11 @@ export class Supervisor {
       const unfinished = table.has(slot, PARTIAL_IN | UNDRAINED_OUT) || table.has(slot, NODE_OWNED_FD);
       if (state !== CLOSING && !(stream && unfinished)) return;
       if (stream) this.#closeDescriptor(slot);
+      else this.#index.remove(slot);
       if (table.has(slot, REGISTERED)) this.#retire(slot, generation, !stream);
       if (table.release(slot, generation, Cause.SHARD_LOST)) closed++;
     });
+    this.#index.sweepStale();
     return closed;
   }
 
