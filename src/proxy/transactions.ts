@@ -60,6 +60,8 @@ const ADDRESS = 3; // four words, and the port
 const FAMILY_PORT = 7; // family << 16 | port
 const CLIENT = 9; // id + 1 and generation of its client transaction
 const CLIENT_GENERATION = 10;
+/** IPv4 only: the address that the request came to, which its responses leave from (a wildcard listener has several) */
+const LOCAL = 13;
 const HAS_DESTINATION = 1 << 16;
 const HAS_CONTEXT = 1 << 17;
 
@@ -150,6 +152,7 @@ export class ProxyTransactions implements TransactionUser {
   /** the client transaction that `toFlow` or `toHop` opened last */
   lastClient = -1;
   readonly #address = new Endpoint();
+  readonly #local = new Endpoint();
   readonly #fired = (id: number, actions: number): void => this.#fire(id, actions);
 
   constructor(parts: TransactionParts) {
@@ -210,6 +213,7 @@ export class ProxyTransactions implements TransactionUser {
       // by address, since a provisional flow may end before a phone stops ringing
       head |= HAS_DESTINATION;
       this.#putAddress(server, answers.destination(m, via, source));
+      table.setWord(server, LOCAL, source.local.a3);
     }
     table.setWord(server, LISTENER, head);
     table.setWord(server, SLOT, source.slot);
@@ -391,9 +395,11 @@ export class ProxyTransactions implements TransactionUser {
     const { outlet } = this.#p;
     const { table } = this;
     const head = table.word(server, LISTENER);
-    if (head & HAS_DESTINATION)
-      outlet.toDatagram(head & 0xff, this.#getAddress(server, this.#address), undefined, start, end);
-    else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
+    if (head & HAS_DESTINATION) {
+      const to = this.#getAddress(server, this.#address);
+      const local = to.family === 4 ? this.#local.setV4(table.word(server, LOCAL), 0) : undefined;
+      outlet.toDatagram(head & 0xff, to, local, start, end);
+    } else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
   }
 
   // ---- answers
