@@ -63,7 +63,8 @@ function banner({ config, backend, backendReason, startedIn }: Running): string 
 }
 
 function roles(config: Config): string {
-  const parts = config.upstream ? [`edge of ${config.upstream.uri}`] : ['edge'];
+  const parts =
+    config.upstreams.length > 0 ? [`edge of ${config.upstreams.map(({ uri }) => uri).join(', ')}`] : ['edge'];
   if (isRegistrar(config)) parts.push(`registrar and authoritative proxy of ${config.domains.join(', ')}`);
   return parts.join(', ');
 }

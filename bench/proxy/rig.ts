@@ -9,16 +9,18 @@
 
 import { Flows } from '../../src/flow/flows.ts';
 import { Keyring } from '../../src/flow/keyring.ts';
+import { SipHash } from '../../src/flow/siphash.ts';
 import { Arena, DATAGRAM_SLOT, DATAGRAMS } from '../../src/net/arena.ts';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import { Answers } from '../../src/proxy/answer.ts';
 import { Branch } from '../../src/proxy/branch.ts';
 import { Exchange, type Outlet, SENT } from '../../src/proxy/exchange.ts';
 import { Forwarder } from '../../src/proxy/forward.ts';
-import { NextHop, type Upstream } from '../../src/proxy/nexthop.ts';
+import { NextHop } from '../../src/proxy/nexthop.ts';
 import { Own } from '../../src/proxy/own.ts';
 import { StatelessProxy } from '../../src/proxy/proxy.ts';
 import { Responses } from '../../src/proxy/response.ts';
+import { Upstream } from '../../src/proxy/upstream.ts';
 import { Clock, deciseconds } from '../../src/shared/clock.ts';
 import { Counter, Counters } from '../../src/shared/counters.ts';
 import { FlowIndex } from '../../src/shared/flow-index.ts';
@@ -104,7 +106,13 @@ export class Rig {
     const clock = new Clock(Clock.start());
     const keyring = new Keyring({ current: { id: 1, octets: new Uint8Array(32).fill(7) } });
     const incarnation = 1_773_480_413;
-    const upstream: Upstream = { transport: TRANSPORT_UDP, address: this.#core, host: CORE, named: true };
+    const upstream = new Upstream({
+      names: [{ host: CORE, port: 5060 }],
+      hash: new SipHash(keyring.derive('upstream-choice')),
+      now: () => clock.now(),
+    });
+    const target = { transport: TRANSPORT_UDP, host: CORE, address: this.#core, priority: 0, weight: 1 };
+    upstream.replace({ targets: [{ ...target, named: true }], failure: '', ttl: Infinity });
     const own = new Own([addressed(TRANSPORT_UDP), addressed(TRANSPORT_TCP)], []);
     this.#ds = deciseconds(clock.now());
     this.flows = new Flows({

@@ -22,7 +22,10 @@ export interface UpstreamConfig {
   host: string;
   /** 0: not given */
   port: number;
+  /** 0: NAPTR and SRV decide */
   transport: number;
+  /** the URI names the transport, so that the size of a request does not change it */
+  named: boolean;
 }
 
 /** A network: the address as in `Endpoint` (IPv4 mapped) and how many of the 128 bits count. */
@@ -39,7 +42,12 @@ export interface Config {
   /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route */
   coreListener: number;
   domains: string[];
-  upstream: UpstreamConfig | undefined;
+  /** in order of preference: a later one gets what the earlier ones cannot take */
+  upstreams: UpstreamConfig[];
+  /** the name server to ask, HOST:PORT; undefined: the system's */
+  dns: string | undefined;
+  /** seconds between two OPTIONS to an upstream target; 0: none */
+  probe: number;
   trusted: Network[];
   store: StoreConfig;
   /** answer a REGISTER only after the store's flush */

@@ -24,6 +24,8 @@ const KNOWN = [
   'CORE_LISTEN',
   'DOMAINS',
   'UPSTREAM',
+  'DNS',
+  'PROBE_S',
   'TRUSTED',
   'STORE',
   'STORE_SYNC',
@@ -84,8 +86,8 @@ export function load(env: Env): Loaded {
 
   const dataDir = text('DATA') ?? './data';
   const listen = listeners(text('LISTEN') ?? DEFAULT_LISTEN, advertiseOf(text('ADVERTISE')));
-  const upstream = upstreamOf(text('UPSTREAM'));
-  const domainText = env.HOLDFAST_DOMAINS ?? (upstream ? '' : DEFAULT_DOMAINS);
+  const upstreams = upstreamsOf(text('UPSTREAM'));
+  const domainText = env.HOLDFAST_DOMAINS ?? (upstreams.length > 0 ? '' : DEFAULT_DOMAINS);
   const domains = domainText
     .split(',')
     .map((d) => d.trim().toLowerCase())
@@ -94,7 +96,7 @@ export function load(env: Env): Loaded {
     if (!/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$|^\[[0-9a-f:.]+\]$/.test(domain))
       throw wrong('DOMAINS', domainText, 'host names or addresses, separated by commas');
   }
-  if (domains.length === 0 && !upstream)
+  if (domains.length === 0 && upstreams.length === 0)
     throw wrong(
       'DOMAINS',
       domainText,
@@ -114,9 +116,11 @@ export function load(env: Env): Loaded {
   const config: Config = {
     workers: number('WORKERS', availableParallelism(), 1, 64),
     listen,
-    coreListener: coreListener(text('CORE_LISTEN'), listen, upstream),
+    coreListener: coreListener(text('CORE_LISTEN'), listen, upstreams),
     domains,
-    upstream,
+    upstreams,
+    dns: dnsOf(text('DNS')),
+    probe: number('PROBE_S', 0, 0, 3_600),
     trusted: networks(text('TRUSTED')),
     store: store(text('STORE'), dataDir),
     storeSync: choice('STORE_SYNC', 'process', ['process', 'power'] as const),
@@ -203,23 +207,54 @@ function isAdvertisable(host: string): boolean {
 const fits = (host: string, listener: Endpoint): boolean =>
   (Endpoint.parse(host, 0)?.family ?? listener.family) === listener.family;
 
-function upstreamOf(value: string | undefined): UpstreamConfig | undefined {
-  if (value === undefined) return undefined;
-  const form = 'a SIP URI: sip:HOST[:PORT][;transport=udp|tcp]';
+function upstreamsOf(value: string | undefined): UpstreamConfig[] {
+  if (value === undefined) return [];
+  return value.split(',').map((item) => upstreamOf(item.trim(), value));
+}
+
+function upstreamOf(uri: string, value: string): UpstreamConfig {
+  const form = 'a SIP URI, or several separated by commas: sip:HOST[:PORT][;transport=udp|tcp]';
   const [, host, port, params] =
-    /^sip:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(value) ?? [];
+    /^sip:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(uri) ?? [];
   const isAddress = host !== undefined && (!host.startsWith('[') || Endpoint.parse(host, 0) !== undefined);
   if (!isAddress || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535) throw wrong('UPSTREAM', value, form);
-  const transport = /;transport=([^;]*)/i.exec(params)?.[1].toLowerCase() ?? 'udp';
-  if (transport !== 'udp' && transport !== 'tcp') throw wrong('UPSTREAM', value, form);
-  return { uri: value, host, port: Number(port ?? 0), transport: transport === 'udp' ? UDP : TCP };
+  const named = /;transport=([^;]*)/i.exec(params)?.[1].toLowerCase();
+  if (named !== undefined && named !== 'udp' && named !== 'tcp') throw wrong('UPSTREAM', value, form);
+  // 3263 4.1: a numeric host or a port leaves nothing to ask about
+  const decided = port !== undefined || Endpoint.parse(host, 0) !== undefined;
+  const transport = named === 'tcp' ? TCP : named === 'udp' || decided ? UDP : 0;
+  return { uri, host, port: Number(port ?? 0), transport, named: named !== undefined };
+}
+
+function dnsOf(value: string | undefined): string | undefined {
+  if (value === undefined) return undefined;
+  const [, host, port] = HOST_PORT.exec(value) ?? [];
+  if (host === undefined || !Endpoint.parse(host, 0) || Number(port) < 1 || Number(port) > 65_535)
+    throw wrong('DNS', value, 'the numeric address of a name server, HOST:PORT');
+  return value;
+}
+
+/** Can this listener reach what the upstream may resolve to? A name tells no family, without transport no transport. */
+function faces(l: ListenerConfig, { host, transport }: UpstreamConfig): boolean {
+  const family = Endpoint.parse(host, 0)?.family;
+  return (
+    (transport === 0 || l.transport === transport) &&
+    (family === undefined || (l.host.includes(':') ? 6 : 4) === family)
+  );
 }
 
 function coreListener(
   value: string | undefined,
   listen: ListenerConfig[],
-  upstream: UpstreamConfig | undefined,
+  upstreams: UpstreamConfig[],
 ): number {
+  for (const upstream of upstreams)
+    if (!listen.some((l) => faces(l, upstream)))
+      throw wrong(
+        'LISTEN',
+        listen.map((l) => l.scheme).join(','),
+        `at least one listener of the upstream's transport and address family`,
+      );
   if (value !== undefined) {
     const index = listen.findIndex(
       (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}` === value.split('/')[0],
@@ -228,17 +263,10 @@ function coreListener(
       throw wrong('CORE_LISTEN', value, 'one of the listeners of HOLDFAST_LISTEN, as it stands there');
     return index;
   }
-  if (!upstream) return 0;
-  const family = Endpoint.parse(upstream.host, 5060)?.family;
-  const fits = (l: ListenerConfig) =>
-    l.transport === upstream.transport && (family === undefined || (l.host.includes(':') ? 6 : 4) === family);
-  const index = listen.findIndex(fits);
-  if (index >= 0) return index;
-  throw wrong(
-    'LISTEN',
-    listen.map((l) => l.scheme).join(','),
-    `at least one listener of the upstream's transport and address family`,
-  );
+  const [first] = upstreams;
+  if (!first) return 0;
+  const likely = listen.findIndex((l) => faces(l, { ...first, transport: first.transport || UDP }));
+  return likely >= 0 ? likely : listen.findIndex((l) => faces(l, first));
 }
 
 function networks(value: string | undefined): Network[] {

@@ -6,7 +6,7 @@
  * It reads nothing of any flow.
  */
 import { randomInt } from 'node:crypto';
-import { lookup } from 'node:dns/promises';
+import { getServers } from 'node:dns';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -14,11 +14,10 @@ import { type Config, isRegistrar } from '../config/config.ts';
 import { ConfigError } from '../config/load.ts';
 import { takeIncarnation } from '../flow/incarnation.ts';
 import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
-import { Endpoint } from '../net/endpoint.ts';
 import { type Logger, openLog } from '../observe/log.ts';
 import { STORE_STOP } from '../registrar/message.ts';
 import type { StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
-import type { ShardBoot } from '../shard/boot.ts';
+import { type ShardBoot, UPSTREAM } from '../shard/boot.ts';
 import { Clock } from '../shared/clock.ts';
 import { Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
@@ -26,7 +25,12 @@ import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import { chooseBackend } from './backend.ts';
 import type { Descriptors } from './descriptors.ts';
+import { nameServers, Resolver } from './dns.ts';
+import { HostsFile } from './hostsfile.ts';
+import { Locator } from './locator.ts';
 import { Supervisor } from './supervisor.ts';
+import { Upstreams, waysOf } from './upstreams.ts';
+import { assertVacant } from './vacant.ts';
 
 export interface StartOptions {
   /** Float64Array(1) of milliseconds that replaces the monotonic clock; after a change call `poke` */
@@ -51,6 +55,7 @@ export interface Running {
 }
 
 const STORE_READY_MS = 10_000;
+const PUBLISH_AGAIN_MS = 100;
 
 export async function start(config: Config, options: StartOptions = {}): Promise<Running> {
   const began = performance.now();
@@ -73,12 +78,20 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const table = new FlowTable(tableDescriptor);
   const counters = new Counters(countersDescriptor, 0);
 
-  const upstreamHost = await resolveUpstream(config);
+  const location = locating(config);
+  let publish: (octets: Uint8Array) => void = () => {};
+  const upstreams = new Upstreams(config.upstreams, location.locator, log, (octets) => publish(octets));
+  await upstreams.start();
   let descriptors: Descriptors | undefined;
   if (backend === 'ffi') {
     const { Descriptors } = await import('./descriptors.ts');
-    descriptors = Descriptors.open(config.listen, shards, participants, store);
-  }
+    try {
+      descriptors = Descriptors.open(config.listen, shards, participants, store);
+    } catch (error) {
+      location.stop();
+      throw error;
+    }
+  } else await assertVacant(config.listen);
   const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts'> = {
     config,
     backend,
@@ -89,11 +102,12 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     counters: countersDescriptor,
     keyring: keyring.toPlain(),
     incarnation,
-    upstreamHost,
+    upstream: upstreams.octets,
     store,
     eventfds: descriptors?.eventfds ?? [],
   };
   const mail = new Mesh(mesh, 0, descriptors?.wake);
+  publish = publisher(boot, mail, shards);
   const storeThread = registrar ? await startStore(config, incarnation, boot, log) : undefined;
 
   const supervisor = new Supervisor({ boot, shards, descriptors, mail, table, counters, log });
@@ -102,6 +116,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     await descriptors?.accept({ mail, table, counters, log, clock: new Clock(clock) });
   } catch (error) {
     await supervisor.stop().catch(() => {});
+    location.stop();
     descriptors?.close();
     throw error;
   }
@@ -116,6 +131,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     counters,
     async stop() {
       descriptors?.stopAccepting();
+      location.stop();
       await supervisor.stop();
       if (storeThread) await stopStore(storeThread, mail, store);
       descriptors?.close();
@@ -137,19 +153,36 @@ function keys(config: Config): Keyring {
   return ring;
 }
 
-/** The upstream's numeric address: a name is resolved once, by the system's resolver. */
-async function resolveUpstream({ upstream, listen, coreListener }: Config): Promise<string | undefined> {
-  if (!upstream) return undefined;
-  const numeric = Endpoint.parse(upstream.host, 0);
-  if (numeric) return numeric.host;
-  const family = listen[coreListener].host.includes(':') ? 6 : 4;
-  try {
-    return (await lookup(upstream.host, { family })).address;
-  } catch (error) {
-    throw new ConfigError(
-      `HOLDFAST_UPSTREAM=${upstream.uri}: allowed is a host that can be resolved (${(error as NodeJS.ErrnoException).code})`,
-    );
-  }
+/** The resolver and what it is for; both end with `stop`. */
+function locating({ dns, listen, coreListener }: Config): { locator: Locator; stop: () => void } {
+  const resolver = new Resolver({
+    servers: nameServers(dns, getServers()) ?? [],
+    now: () => performance.now(),
+    hosts: HostsFile.read(),
+  });
+  const ways = waysOf(listen, coreListener);
+  const locator = new Locator({ resolver, ways, random: () => randomInt(0x1_0000_0000) / 0x1_0000_0000 });
+  return {
+    locator,
+    stop: () => {
+      locator.stop();
+      resolver.close();
+    },
+  };
+}
+
+/** Gives a list to every shard; a ring that is full gets it a little later. */
+function publisher(boot: { upstream: Uint8Array }, mail: Mesh, shards: number): (octets: Uint8Array) => void {
+  let timer: NodeJS.Timeout | undefined;
+  const publish = (octets: Uint8Array): void => {
+    clearTimeout(timer);
+    boot.upstream = octets; // for a replacement
+    let refused = false;
+    for (let shard = 1; shard <= shards; shard++)
+      refused = !mail.send(shard, UPSTREAM, 0, octets, 0, octets.length) || refused;
+    if (refused) timer = setTimeout(publish, PUBLISH_AGAIN_MS, octets).unref();
+  };
+  return publish;
 }
 
 async function startStore(

@@ -33,6 +33,8 @@ export interface Target {
   priority: number;
   /** this address's part of its name's SRV weight: where load is spread, in this proportion */
   weight: number;
+  /** the transport was asked for by name: the size of a message does not change it (RFC 3261 18.1.1) */
+  named?: boolean;
 }
 
 /** Why there is no target. The index is the code in a ring. */
@@ -63,6 +65,7 @@ const TARGET_HEAD = 27; // transport, family, port 2, priority 2, weight 4, addr
 export const LOCATION_BYTES = 8 + MAX_TARGETS * (TARGET_HEAD + MAX_NAME);
 export const DESTINATION_BYTES = 5 + MAX_NAME;
 const NO_END = 0xffffffff;
+const NAMED = 0x80; // beside the transport
 
 export function encodeDestination({ scheme, host, port, transport }: Destination): Uint8Array | undefined {
   if (host.length === 0 || host.length > MAX_NAME) return undefined;
@@ -118,7 +121,7 @@ export function decodeTargets(bytes: Uint8Array): Location | undefined {
 function writeTarget(bytes: Buffer, at: number, target: Target): number {
   const { address } = target;
   const host = target.host.slice(0, MAX_NAME);
-  bytes[at] = target.transport;
+  bytes[at] = target.transport | (target.named ? NAMED : 0);
   bytes[at + 1] = address.family;
   bytes.writeUInt16BE(address.port, at + 2);
   bytes.writeUInt16BE(target.priority, at + 4);
@@ -141,7 +144,8 @@ function readTarget(view: Buffer, at: number, end: number): Target {
   address.a2 = view.readInt32BE(at + 18);
   address.a3 = view.readInt32BE(at + 22);
   return {
-    transport: view[at],
+    transport: view[at] & ~NAMED,
+    ...(view[at] & NAMED && { named: true }),
     host: view.toString('latin1', at + TARGET_HEAD, end),
     address,
     priority: view.readUInt16BE(at + 4),

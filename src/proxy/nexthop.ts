@@ -1,21 +1,15 @@
 /**
  * Where a request goes that does not go down a flow: an address, a transport and the listener of ours
- * whose name its Via carries. Numeric hosts only are resolved here; a name is the upstream's business.
+ * whose name its Via carries; of the upstream, which of its targets, and whether another one may take its
+ * place. Numeric hosts only are resolved here.
  */
 import { Endpoint } from '../net/endpoint.ts';
+import type { Target } from '../net/targets.ts';
 import { SIPS, type UriView } from '../wire/address.ts';
 import { latin1 } from '../wire/chars.ts';
 import { TCP, UDP } from '../wire/via.ts';
 import type { Own } from './own.ts';
-
-export interface Upstream {
-  transport: number;
-  /** its URI names the transport */
-  named: boolean;
-  address: Endpoint;
-  /** its host as text, lower case: a Route may name it so */
-  host: string;
-}
+import { NO_TARGET } from './targetset.ts';
 
 /** RFC 3261 18.1.1: more than this goes over a transport with congestion control, since the path's MTU is unknown. */
 const MOST_BY_UDP = 1_300;
@@ -26,6 +20,10 @@ export class NextHop {
   #named = false;
   readonly address = new Endpoint();
   listener = 0;
+  /** of the upstream, NO_TARGET: this is another host */
+  slot = NO_TARGET;
+  /** any target of the upstream would do */
+  movable = false;
   readonly #own: Own;
   readonly #coreListener: number;
 
@@ -34,10 +32,13 @@ export class NextHop {
     this.#coreListener = coreListener;
   }
 
-  toUpstream(upstream: Upstream): boolean {
-    this.transport = upstream.transport;
-    this.#named = upstream.named;
-    this.address.copy(upstream.address);
+  /** A target of the upstream. False: no listener of ours fits it. */
+  toTarget(slot: number, target: Target, movable: boolean): boolean {
+    this.transport = target.transport;
+    this.#named = target.named === true;
+    this.address.copy(target.address);
+    this.slot = slot;
+    this.movable = movable;
     return this.#choose();
   }
 
@@ -49,6 +50,8 @@ export class NextHop {
     const hostEnd = uri.maddrStart >= 0 ? uri.maddrEnd : uri.hostEnd;
     this.transport = uri.transport || UDP;
     this.#named = uri.transport !== 0;
+    this.slot = NO_TARGET;
+    this.movable = false;
     if (!this.address.parse(latin1(buf, hostStart, hostEnd), uri.port || 5060)) return false;
     return this.#choose();
   }
@@ -60,16 +63,6 @@ export class NextHop {
     if (this.#choose()) return;
     this.transport = UDP; // no listener whose name a Via over TCP could carry
     this.#choose();
-  }
-
-  /** Is it this upstream? A Route with its name is, too. */
-  isUpstream(buf: Uint8Array, uri: UriView, upstream: Upstream): boolean {
-    const host = latin1(buf, uri.hostStart, uri.hostEnd).toLowerCase();
-    const port = uri.port || 5060;
-    if (port !== upstream.address.port) return false;
-    if (host === upstream.host) return true;
-    const parsed = this.address.parse(host, port);
-    return parsed?.sameAddress(upstream.address) ?? false;
   }
 
   /** The core-facing listener where it fits, else the first that does. */

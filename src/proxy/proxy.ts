@@ -37,10 +37,12 @@ import type { Answers } from './answer.ts';
 import { needsFlow, viaCount, writePath, writeRecordRoute } from './edge.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Forwarder } from './forward.ts';
-import type { NextHop, Upstream } from './nexthop.ts';
+import type { NextHop } from './nexthop.ts';
 import type { Own } from './own.ts';
 import { Routes } from './routes.ts';
+import { NO_TARGET } from './targetset.ts';
 import { type ProxyTransactions, TOO_LARGE, UNREACHABLE } from './transactions.ts';
+import { ANY_TARGET, OTHER_HOST, type Upstream } from './upstream.ts';
 
 const PATH_TAG = ascii('path');
 const SUPPORTED_PATH = ascii('Supported: path\r\n');
@@ -49,6 +51,12 @@ const ROUTE_NAME = ascii('Route: <');
 /** Via and Path or Record-Route, in octets */
 const USUALLY_ADDED = 250;
 const RETRY_AFTER = ['Retry-After: 5'];
+const REASONS: Record<number, string> = {
+  403: 'Forbidden',
+  404: 'Not Found',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+};
 const ALLOW = [
   'Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, MESSAGE, SUBSCRIBE, NOTIFY, REFER, UPDATE, INFO, PRACK, PUBLISH',
   'Supported: path, outbound',
@@ -373,7 +381,7 @@ export class StatelessProxy {
     }
     const status = this.#choose(hasRoute);
     if (status !== 0) {
-      this.refuse(status, status === 403 ? 'Forbidden' : status === 404 ? 'Not Found' : 'Bad Gateway');
+      this.refuse(status, REASONS[status], status === 503 ? RETRY_AFTER : undefined);
       return;
     }
     if (hasRoute) this.#strictNext();
@@ -398,19 +406,27 @@ export class StatelessProxy {
     if (hasRoute) {
       const uri = this.#uri;
       uri.parse(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next]);
-      if (upstream && this.#nextHop.isUpstream(buf, uri, upstream))
-        return this.#nextHop.toUpstream(upstream) ? 0 : 502;
+      const slot = upstream ? upstream.match(buf, uri) : OTHER_HOST;
+      if (upstream && slot !== OTHER_HOST) return this.#toUpstream(upstream, slot);
       if (!may && !(upstream === undefined && source.remote.isLoopback)) return 403;
       if (this.#nextHop.toUri(buf, uri)) return 0;
-      return upstream && this.#nextHop.toUpstream(upstream) ? 0 : 502;
+      return upstream ? this.#toUpstream(upstream, ANY_TARGET) : 502;
     }
     if (source.fromUpstream || (this.#authorised && hasToTag(m))) {
       if (this.#nextHop.toUri(buf, this.#target)) return 0;
       if (source.fromUpstream) return 404; // to a name: sending it back would be a loop
     }
-    if (upstream) return this.#nextHop.toUpstream(upstream) ? 0 : 502;
+    if (upstream) return this.#toUpstream(upstream, ANY_TARGET);
     if (!may && !source.remote.isLoopback) return 403;
     return this.#nextHop.toUri(buf, this.#target) ? 0 : 502;
+  }
+
+  /** To one target, or to whichever this request is for. */
+  #toUpstream(upstream: Upstream, slot: number): number {
+    const chosen = slot === ANY_TARGET ? upstream.choose(this.#x.message) : slot;
+    const target = chosen === NO_TARGET ? undefined : upstream.at(chosen);
+    if (!target) return 503; // its name has not been resolved, or comes to nothing
+    return this.#nextHop.toTarget(chosen, target, slot === ANY_TARGET) ? 0 : 502;
   }
 
   /** 5626 5.1 and RFC 3327 5.2. False: the request has been answered. */

@@ -14,6 +14,7 @@
  * Without probes a dead target is given requests again when its time is over. With probes only an answer revives it; they
  * go out as fast as the back-off, and never slower than to a live one. Each shard's set learns for itself.
  */
+import type { Endpoint } from '../net/endpoint.ts';
 import { MAX_TARGETS, type Target } from '../net/targets.ts';
 
 export interface TargetLimits {
@@ -102,6 +103,7 @@ export class TargetSet {
 
   /** The slot for a request of this hash, `tried` as bits left out; NO_TARGET when none is left. */
   choose(hash: number, now: number, tried = 0): number {
+    if (this.#count === 1) return (tried >>> this.#order[0]) & 1 ? NO_TARGET : this.#order[0];
     let best = NO_TARGET;
     let priority = Infinity;
     let highest = -Infinity;
@@ -117,6 +119,25 @@ export class TargetSet {
       highest = score;
     }
     return best !== NO_TARGET ? best : this.#soonest(tried);
+  }
+
+  /** The slot of this address and transport (any, where it is 0), or NO_TARGET. */
+  find(address: Endpoint, transport = 0): number {
+    for (let i = 0; i < this.#count; i++) {
+      const slot = this.#order[i];
+      const target = this.#states[slot].target as Target;
+      if ((transport === 0 || target.transport === transport) && target.address.equals(address)) return slot;
+    }
+    return NO_TARGET;
+  }
+
+  /** The first slot of this server: its name, lower case, and port. NO_TARGET: there is none. */
+  findHost(host: string, port: number): number {
+    for (let i = 0; i < this.#count; i++) {
+      const target = this.#states[this.#order[i]].target as Target;
+      if (target.host === host && target.address.port === port) return this.#order[i];
+    }
+    return NO_TARGET;
   }
 
   /** The first of the list that lives, `tried` as bits left out; NO_TARGET when none is left. */

@@ -23,6 +23,9 @@ export const STOP = 4;
 /** main -> shard, tests only: throw, so that the supervisor can be watched */
 export const FAIL = 5;
 
+/** main -> shard: payload: the targets of the upstream from now on (net/targets.ts) */
+export const UPSTREAM = 7;
+
 export interface ShardBoot {
   /** participant number in the mesh, owner number in the flow table: 1 to the number of shards */
   self: number;
@@ -35,8 +38,8 @@ export interface ShardBoot {
   counters: CountersDescriptor;
   keyring: PlainKeyring;
   incarnation: number;
-  /** numeric address of the upstream, resolved by main */
-  upstreamHost: string | undefined;
+  /** the targets of the upstream at this shard's start (net/targets.ts) */
+  upstream: Uint8Array;
   /** participant number of the store thread, 0 where there is none */
   store: number;
   /** eventfd of each participant (ffi), else empty */

@@ -7,19 +7,22 @@ import type { Config } from '../config/config.ts';
 import { isRegistrar } from '../config/config.ts';
 import { Flows } from '../flow/flows.ts';
 import { Keyring } from '../flow/keyring.ts';
+import { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net, NetHandler } from '../net/net.ts';
+import { decodeTargets } from '../net/targets.ts';
 import { type Logger, Sampled } from '../observe/log.ts';
 import { Answers } from '../proxy/answer.ts';
 import { Branch } from '../proxy/branch.ts';
 import { Exchange } from '../proxy/exchange.ts';
 import { Forwarder } from '../proxy/forward.ts';
-import { NextHop, type Upstream } from '../proxy/nexthop.ts';
+import { NextHop } from '../proxy/nexthop.ts';
 import { Offspring } from '../proxy/offspring.ts';
 import { Own } from '../proxy/own.ts';
 import { StatelessProxy } from '../proxy/proxy.ts';
 import { Responses } from '../proxy/response.ts';
 import { ProxyTransactions } from '../proxy/transactions.ts';
+import { Upstream } from '../proxy/upstream.ts';
 import type { StoreClient } from '../registrar/client.ts';
 import { STORE_ANSWER } from '../registrar/message.ts';
 import { DEFAULT_POLICY } from '../registrar/register.ts';
@@ -27,7 +30,7 @@ import { Cause, causeWord } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_TCP, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
@@ -51,7 +54,7 @@ import { parseNameAddr } from '../wire/nameaddr.ts';
 import { FROM, TO } from '../wire/names.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
 import { TRANSPORTS } from '../wire/via.ts';
-import { FAIL, FLOW_FAILED, FLOW_WRITE, HANDOFF, RESPONSE, type ShardBoot, STOP } from './boot.ts';
+import { FAIL, FLOW_FAILED, FLOW_WRITE, HANDOFF, RESPONSE, type ShardBoot, STOP, UPSTREAM } from './boot.ts';
 import { Connections } from './connections.ts';
 import { LocalHome } from './home.ts';
 import { ShardOutlet } from './outlet.ts';
@@ -94,6 +97,7 @@ export class Shard implements NetHandler {
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
+  readonly #upstream: Upstream | undefined;
   readonly #listeners: Listener[];
   readonly #framers = new Map<number, Framer>();
   readonly #registrations: Sampled;
@@ -121,7 +125,9 @@ export class Shard implements NetHandler {
 
     const keyring = new Keyring(boot.keyring);
     const own = new Own(config.listen, config.domains);
-    const upstream = upstreamOf(config, boot.upstreamHost);
+    const upstream = upstreamOf(config, keyring, () => clock.now());
+    this.#upstream = upstream;
+    this.#targets(boot.upstream);
     this.#trust = new Trust(config.trusted, upstream);
     this.#flows = new Flows({
       self: boot.self,
@@ -394,6 +400,7 @@ export class Shard implements NetHandler {
   }
 
   connected(slot: number, error: number): void {
+    if (error !== 0) this.#upstream?.lost(this.#flows.remoteOf(slot, this.#address), TRANSPORT_TCP);
     if (this.#connections.connected(slot, error, deciseconds(this.#clock.now())))
       this.#framers.set(slot, new Framer());
   }
@@ -419,6 +426,7 @@ export class Shard implements NetHandler {
 
   /** 18.4, EP-5.3.1-09: what came back is charged to the flow of the address in it. */
   unreachable(listener: number, to: Endpoint): void {
+    this.#upstream?.lost(to, TRANSPORT_UDP);
     const slot = this.#flows.find(listener, to, this.#listeners[listener].address);
     if (slot >= 0) {
       this.#transactions?.flowLost(slot, this.#table.generation(slot));
@@ -467,6 +475,9 @@ export class Shard implements NetHandler {
         this.#exchange.ds = this.#ds;
         this.#store?.onAnswer(ring);
         return;
+      case UPSTREAM:
+        this.#targets(ring.memory.slice(ring.payloadOffset, ring.payloadOffset + ring.payloadLength));
+        return;
       case STOP:
         this.#stopped();
         return;
@@ -475,6 +486,11 @@ export class Shard implements NetHandler {
       default:
     }
   };
+
+  #targets(octets: Uint8Array): void {
+    const location = decodeTargets(octets);
+    if (location) this.#upstream?.replace(location);
+  }
 
   /** Another shard's bytes for a stream of ours; if it has ended they go back. */
   #write(from: number, ring: Ring): void {
@@ -571,15 +587,8 @@ export class Shard implements NetHandler {
   };
 }
 
-function upstreamOf(config: Config, host: string | undefined): Upstream | undefined {
-  if (!config.upstream || host === undefined) return undefined;
-  const address = Endpoint.parse(host, config.upstream.port || 5060);
-  return (
-    address && {
-      transport: config.upstream.transport,
-      named: /;transport=/i.test(config.upstream.uri),
-      address,
-      host: config.upstream.host.toLowerCase(),
-    }
-  );
+function upstreamOf({ upstreams, probe }: Config, keyring: Keyring, now: () => number): Upstream | undefined {
+  if (upstreams.length === 0) return undefined;
+  const hash = new SipHash(keyring.derive('upstream-choice'));
+  return new Upstream({ names: upstreams, hash, now, limits: { probeInterval: probe * 1000 } });
 }

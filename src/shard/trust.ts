@@ -1,11 +1,11 @@
 /**
- * Whom we believe: networks that the operator names, and the upstream itself, that is its address and
- * port. A client on the upstream's own host is not the upstream, and neither is a connection that comes
+ * Whom we believe: networks that the operator names, and the upstream itself, that is the address and
+ * port of any of its targets now. A client on the upstream's own host is not the upstream, and neither is a connection that comes
  * from that host; one that we opened to it is.
  */
 import type { Network } from '../config/config.ts';
 import { Endpoint } from '../net/endpoint.ts';
-import type { Upstream } from '../proxy/nexthop.ts';
+import type { Upstream } from '../proxy/upstream.ts';
 
 interface Range {
   address: Endpoint;
@@ -14,16 +14,16 @@ interface Range {
 
 export class Trust {
   readonly #ranges: Range[];
-  readonly #upstream: Upstream | undefined;
+  readonly #upstream: Pick<Upstream, 'isTarget'> | undefined;
 
-  constructor(networks: readonly Network[], upstream: Upstream | undefined) {
+  constructor(networks: readonly Network[], upstream: Pick<Upstream, 'isTarget'> | undefined) {
     this.#upstream = upstream;
     this.#ranges = networks.map(({ host, bits }) => ({ address: Endpoint.parse(host, 0) as Endpoint, bits }));
   }
 
   /** A datagram from this address, or a connection that we open to it. */
   isUpstream(address: Endpoint): boolean {
-    return this.#upstream?.address.equals(address) === true;
+    return this.#upstream?.isTarget(address) === true;
   }
 
   network(from: Endpoint): boolean {

@@ -24,7 +24,9 @@ describe('without any variable', () => {
     expect(config).toMatchObject({
       coreListener: 0,
       domains: ['localhost', '127.0.0.1'],
-      upstream: undefined,
+      upstreams: [],
+      dns: undefined,
+      probe: 0,
       trusted: [],
       store: { kind: 'lmdb', dir: 'data/location' },
       storeSync: 'process',
@@ -105,9 +107,13 @@ describe('a wrong value ends the start with its name, its value and what is allo
         'sip:core;transport=',
         'sip:[:::]',
         'sip:user@core',
+        'sip:core,',
+        'sip:core,sips:core',
       ],
       /a SIP URI/,
     ],
+    ['DNS', ['ns.example.com:53', '192.0.2.53', '192.0.2.53:0', '192.0.2.53:65536', '::1:53'], /HOST:PORT/],
+    whole('PROBE_S', 0, 3_600),
     [
       'TRUSTED',
       [
@@ -281,15 +287,20 @@ describe('a variable that is set', () => {
         HOLDFAST_CORE_LISTEN: core,
       });
       expect(isRegistrar(config)).toBe(false);
-      return { ...config.upstream, core: config.coreListener };
+      return { ...config.upstreams[0], core: config.coreListener };
     };
     expect(of('sip:core.example.com')).toEqual({
       uri: 'sip:core.example.com',
       host: 'core.example.com',
       port: 0,
-      transport: 1,
+      transport: 0,
+      named: false,
       core: 0,
     });
+    expect(of('sip:core.example.com:5060')).toMatchObject({ port: 5060, transport: 1, named: false });
+    expect(of('sip:192.0.2.9')).toMatchObject({ port: 0, transport: 1, named: false });
+    expect(of('sip:core.example.com;transport=udp')).toMatchObject({ transport: 1, named: true });
+    expect(of('sip:core.example.com', 'tcp:127.0.0.1:5060')).toMatchObject({ transport: 0, core: 0 });
     expect(of('SIP:192.0.2.9:5080;lr;Transport=TCP')).toMatchObject({
       host: '192.0.2.9',
       port: 5080,
@@ -301,6 +312,27 @@ describe('a variable that is set', () => {
     expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062')).toMatchObject({ core: 2 });
     expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062/edge')).toMatchObject({ core: 2 });
     expect(of('sip:127.0.0.9', two, 'udp:[::1]:5060')).toMatchObject({ core: 1 });
+  });
+
+  it('may name several upstreams, in order, and the name server to ask about them', () => {
+    const { upstreams, dns, probe, coreListener } = loadConfig({
+      HOLDFAST_UPSTREAM: 'sip:192.0.2.9;transport=tcp, sip:core.example.com,sip:backup.example.com:5070',
+      HOLDFAST_DNS: '[2001:db8::53]:5353',
+      HOLDFAST_PROBE_S: '20',
+    });
+    expect(upstreams.map(({ host, port, transport }) => [host, port, transport])).toEqual([
+      ['192.0.2.9', 0, 2],
+      ['core.example.com', 0, 0],
+      ['backup.example.com', 5070, 1],
+    ]);
+    expect(coreListener).toBe(1);
+    expect({ dns, probe }).toEqual({ dns: '[2001:db8::53]:5353', probe: 20 });
+    expect(
+      fault({
+        HOLDFAST_UPSTREAM: 'sip:core:5060,sip:core;transport=tcp',
+        HOLDFAST_LISTEN: 'udp:127.0.0.1:5060',
+      }),
+    ).toMatch(/^HOLDFAST_LISTEN=.*the upstream's transport/);
   });
 
   it('makes an edge of a registrar: domains are set only by name', () => {

@@ -5,6 +5,7 @@
  */
 import { Flows } from '../../src/flow/flows.ts';
 import { Keyring } from '../../src/flow/keyring.ts';
+import { SipHash } from '../../src/flow/siphash.ts';
 import { Arena } from '../../src/net/arena.ts';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import type { Listener } from '../../src/net/net.ts';
@@ -12,10 +13,11 @@ import { Answers } from '../../src/proxy/answer.ts';
 import { Branch } from '../../src/proxy/branch.ts';
 import { ENDED, Exchange, type Outlet, SENT } from '../../src/proxy/exchange.ts';
 import { Forwarder } from '../../src/proxy/forward.ts';
-import { NextHop, type Upstream } from '../../src/proxy/nexthop.ts';
+import { NextHop } from '../../src/proxy/nexthop.ts';
 import { type Advertised, Own } from '../../src/proxy/own.ts';
 import { type Home, StatelessProxy } from '../../src/proxy/proxy.ts';
 import { Responses } from '../../src/proxy/response.ts';
+import { Upstream } from '../../src/proxy/upstream.ts';
 import { Clock } from '../../src/shared/clock.ts';
 import { Counter, type CounterName, Counters } from '../../src/shared/counters.ts';
 import { FlowIndex } from '../../src/shared/flow-index.ts';
@@ -89,6 +91,7 @@ export class Rig {
   readonly responses: Responses;
   readonly answers: Answers;
   readonly branch: Branch;
+  readonly upstream: Upstream | undefined;
   readonly nextHop: NextHop;
   readonly forwarder: Forwarder;
   readonly clock: Clock;
@@ -136,15 +139,7 @@ export class Rig {
     );
     this.nextHop = new NextHop(this.own, UDP_LISTENER);
     this.forwarder = new Forwarder(this.exchange, this.own, this.branch, this.answers);
-    const upstream: Upstream | undefined =
-      options.upstream === false
-        ? undefined
-        : {
-            transport: options.upstreamTransport ?? UDP,
-            address: endpoint(options.upstream ?? CORE),
-            host: 'core.example.com',
-            named: options.named ?? true,
-          };
+    this.upstream = options.upstream === false ? undefined : this.#upstreamOf(options);
     this.proxy = new StatelessProxy({
       exchange: this.exchange,
       outlet,
@@ -154,10 +149,23 @@ export class Rig {
       answers: this.answers,
       forwarder: this.forwarder,
       nextHop: this.nextHop,
-      upstream,
+      upstream: this.upstream,
       options: { path: options.path ?? 'always', pathInner: options.pathInner ?? false, coreListener: 0 },
     });
     this.responses = new Responses(this.exchange, outlet, this.flows, this.branch, this.counters, 120);
+  }
+
+  #upstreamOf({ upstream = CORE, upstreamTransport = UDP, named = true }: RigOptions): Upstream {
+    const address = endpoint(`${upstream}`);
+    const host = 'core.example.com';
+    const made = new Upstream({
+      names: [{ host, port: address.port }],
+      hash: new SipHash(keyring.derive('upstream-choice')),
+      now: () => this.clock.now(),
+    });
+    const target = { transport: upstreamTransport, host, address, priority: 0, weight: 1, named };
+    made.replace({ targets: [target], failure: '', ttl: 0 });
+    return made;
   }
 
   set home(home: Home) {

@@ -10,7 +10,7 @@ const networks = (text: string) => loadConfig({ HOLDFAST_TRUSTED: text }).truste
 
 describe('trust', () => {
   it('in the upstream is in its address and its port', () => {
-    const trust = new Trust([], { transport: 1, address: at('192.0.2.9', 5070), host: 'core', named: true });
+    const trust = new Trust([], { isTarget: (address) => address.equals(at('192.0.2.9', 5070)) });
     expect(trust.isUpstream(at('192.0.2.9', 5070))).toBe(true);
     expect(trust.isUpstream(at('192.0.2.9', 5071))).toBe(false);
     expect(trust.isUpstream(at('192.0.2.8', 5070))).toBe(false);

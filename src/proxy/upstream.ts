@@ -1,0 +1,103 @@
+/**
+ * The upstream of an edge: the names under which it is configured, and the targets that they come to now (RFC 3263).
+ * Main resolves and sends lists; a shard chooses, and learns by what it sends which target lives. Nothing here waits.
+ *
+ * A request is given to a target by a keyed hash of its Call-ID: so retransmissions, CANCEL and ACK follow their request
+ * without any state, and a client that is challenged finds the server that challenged it. Without a list there is no
+ * target: requests are answered 503 until one comes.
+ *
+ * With one target nothing is hashed and no clock is read.
+ */
+import type { SipHash } from '../flow/siphash.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import type { Location, Target } from '../net/targets.ts';
+import type { UriView } from '../wire/address.ts';
+import { latin1 } from '../wire/chars.ts';
+import type { Message } from '../wire/lexer.ts';
+import { CALL_ID } from '../wire/names.ts';
+import { NO_TARGET, type TargetLimits, TargetSet } from './targetset.ts';
+
+/** What `match` says of a URI that names another host, and of one that names the upstream as a whole. */
+export const OTHER_HOST = -2;
+export const ANY_TARGET = -1;
+
+export interface UpstreamName {
+  host: string;
+  /** 0: none in the URI */
+  port: number;
+}
+
+export interface UpstreamParts {
+  /** as configured */
+  names: readonly UpstreamName[];
+  hash: SipHash;
+  /** ms */
+  now: () => number;
+  limits?: Partial<TargetLimits>;
+}
+
+export class Upstream {
+  readonly targets: TargetSet;
+  readonly #names: readonly UpstreamName[];
+  readonly #hash: SipHash;
+  readonly #now: () => number;
+  readonly #address = new Endpoint();
+
+  constructor({ names, hash, now, limits = {} }: UpstreamParts) {
+    this.targets = new TargetSet(limits);
+    this.#names = names.map(({ host, port }) => ({ host: host.toLowerCase(), port: port || 5060 }));
+    this.#hash = hash;
+    this.#now = now;
+  }
+
+  replace({ targets }: Location): void {
+    this.targets.replace(targets, this.#now());
+  }
+
+  /** The slot for this request, `tried` as bits left out; NO_TARGET when there is none. */
+  choose(m: Message, tried = 0): number {
+    const { targets } = this;
+    if (targets.count <= 1) return targets.choose(0, 0, tried);
+    const row = m.first[CALL_ID];
+    const hash = this.#hash;
+    hash.begin();
+    if (row >= 0) hash.update(m.buf, m.valueStart[row], m.valueEnd[row]);
+    hash.end();
+    return targets.choose(hash.lo, this.#now(), tried);
+  }
+
+  at(slot: number): Target | undefined {
+    return this.targets.at(slot);
+  }
+
+  /** Does this address and port belong to it now? */
+  isTarget(address: Endpoint): boolean {
+    return this.targets.find(address) !== NO_TARGET;
+  }
+
+  /** Whom does a Route name: one of the targets (its slot), the upstream by its own name, or another host? */
+  match(buf: Uint8Array, uri: UriView): number {
+    const host = latin1(buf, uri.hostStart, uri.hostEnd).toLowerCase();
+    const port = uri.port || 5060;
+    const address = this.#address.parse(host, port);
+    if (address) {
+      const slot = this.targets.find(address);
+      return slot === NO_TARGET ? OTHER_HOST : slot;
+    }
+    if (this.#names.some((name) => name.host === host && name.port === port)) return ANY_TARGET;
+    const slot = this.targets.findHost(host, port);
+    return slot === NO_TARGET ? OTHER_HOST : slot;
+  }
+
+  /** Something could not be sent to this address, or its connection could not be opened. */
+  lost(address: Endpoint, transport: number): void {
+    const slot = this.targets.find(address, transport);
+    if (slot !== NO_TARGET) this.targets.failed(slot, this.#now());
+  }
+
+  /** A response came from this address. */
+  answered(address: Endpoint, transport: number): void {
+    const slot = this.targets.find(address, transport);
+    if (slot !== NO_TARGET) this.targets.succeeded(slot, this.#now());
+  }
+}
