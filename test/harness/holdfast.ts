@@ -89,7 +89,11 @@ export class Holdfast {
           stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
         });
     this.child = child;
+    // a test process that ends in mid-test takes its server along
+    const orphaned = () => child.kill('SIGKILL');
+    process.once('exit', orphaned);
     this.exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
+    void this.exit.then(() => process.removeListener('exit', orphaned));
     let partial = '';
     const read = (chunk: Buffer) => {
       const lines = (partial + chunk.toString('utf8')).split('\n');
