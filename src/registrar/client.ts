@@ -110,7 +110,12 @@ export class StoreClient implements LocationStore {
     pending.done(reply.result);
   }
 
-  /** Once a loop turn, before messages are handled. `now`: milliseconds of any steady clock. */
+  /** The time, before the messages of a turn are handled: what is asked then has its deadline from here. */
+  tick(now: number): void {
+    this.#now = now;
+  }
+
+  /** Once a loop turn, when answers have been taken in. `now`: milliseconds of any steady clock. */
   turn(now: number): void {
     this.#now = now;
     this.#reader?.turn();

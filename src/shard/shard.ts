@@ -172,6 +172,8 @@ export class Shard implements NetHandler {
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
     this.#responses.registrationSeen = this.#registrationSeen;
+    this.#responses.own = own;
+    this.#answers.flowTimer = config.flowTimer;
     this.#secondBranch = new Branch(keyring, boot.incarnation);
     this.#undelivered = new Responses(
       new Exchange(net.arena, true),
@@ -273,7 +275,9 @@ export class Shard implements NetHandler {
   // ---- network
 
   tick(): void {
-    this.#ds = deciseconds(this.#clock.now());
+    const now = this.#clock.now();
+    this.#ds = deciseconds(now);
+    this.#store?.tick(now);
   }
 
   datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
