@@ -9,7 +9,7 @@ import { Counter, type Counters } from '../shared/counters.ts';
 import { ascii } from '../wire/chars.ts';
 import { composeEnd, composeHead, stampVia } from '../wire/compose.ts';
 import type { Message } from '../wire/lexer.ts';
-import { ACK, VIA } from '../wire/names.ts';
+import { ACK, REGISTER, VIA } from '../wire/names.ts';
 import { UDP, type Via } from '../wire/via.ts';
 import type { Branch } from './branch.ts';
 import type { Exchange, Outlet, Source } from './exchange.ts';
@@ -41,6 +41,8 @@ export class Answers {
   readonly #forceRport: boolean;
 
   transaction: TransactionAnswer | undefined;
+  /** seconds; what a client that offers `keep` is told */
+  flowTimer = 120;
 
   constructor(exchange: Exchange, outlet: Outlet, branch: Branch, counters: Counters, forceRport: boolean) {
     this.#exchange = exchange;
@@ -57,6 +59,7 @@ export class Answers {
     const start = this.#exchange.openOut();
     patch.begin();
     stampVia(patch, m, via, source.remote);
+    if (via.keepAt >= 0) this.#tellKeep(m.method === REGISTER && status >= 200 && status < 300);
     this.#branch.tag(m, via, TO_TAG);
     composeHead(out, m, status, bytesOf(reason), patch, status > 100 ? TO_TAG : undefined);
     if (headers) {
@@ -84,6 +87,16 @@ export class Answers {
     composeHead(out, m, status, bytesOf(reason), undefined, UNHASHED_TAG);
     composeEnd(out);
     this.#leave(start, source.remote);
+  }
+
+  /** RFC 6223 4.4: only a registration here makes us the next hop of later requests. */
+  #tellKeep(registered: boolean): void {
+    const { via, patch } = this.#exchange;
+    if (registered) {
+      const w = patch.replace(via.keepAt, via.keepEnd);
+      w.byte(61);
+      w.decimal(this.flowTimer);
+    } else if (via.keepEnd > via.keepAt) patch.cut(via.keepAt, via.keepEnd);
   }
 
   #leave(start: number, to: Endpoint): void {

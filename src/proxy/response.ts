@@ -9,21 +9,33 @@
  */
 import type { Flows } from '../flow/flows.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { AddressView } from '../wire/address.ts';
+import { AddressView, UriView } from '../wire/address.ts';
 import { ascii, CHARS, DIGIT, LWS, parseDecimal } from '../wire/chars.ts';
 import { composeEnd, composeHead } from '../wire/compose.ts';
 import { type Message, OK } from '../wire/lexer.ts';
-import { ACK, CONTACT, EXPIRES, FLOW_TIMER, formsDialog, REGISTER, REQUIRE, VIA } from '../wire/names.ts';
+import {
+  ACK,
+  CONTACT,
+  EXPIRES,
+  FLOW_TIMER,
+  formsDialog,
+  RECORD_ROUTE,
+  REGISTER,
+  REQUIRE,
+  VIA,
+} from '../wire/names.ts';
 import { hasTag } from '../wire/tags.ts';
 import { UDP } from '../wire/via.ts';
 import type { Branch } from './branch.ts';
 import { type Exchange, type Outlet, SENT } from './exchange.ts';
+import { tellKeep } from './keep.ts';
+import type { Own } from './own.ts';
 
 const OUTBOUND = ascii('outbound');
 const EXPIRES_PARAM = ascii('expires');
 const FLOW_TIMER_NAME = ascii('Flow-Timer: ');
 const CONTENT_LENGTH = ascii('Content-Length: ');
-const TAG = ascii('holdfast');
+const TAG = new Uint8Array(8);
 /** no flow is kept longer than a week on the word of one response */
 const LONGEST_S = 604_800;
 const STATUS_500 = ascii('SIP/2.0 500 Server Internal Error');
@@ -47,6 +59,9 @@ export class Responses {
   readonly #counters: Counters;
   readonly #flowTimer: number;
   readonly #contact = new AddressView();
+  readonly #uri = new UriView();
+  /** who we are, to know whether we stand in a route set */
+  own: Own | undefined;
   registrationSeen: RegistrationSeen = () => {};
   user: TransactionUser | undefined;
   /** header lines that go into the response that is composed next */
@@ -110,7 +125,10 @@ export class Responses {
     if (status !== m.status) {
       const w = patch.replace(m.start, m.lineStart[0] - 2);
       w.bytes(STATUS_500);
-    } else if (m.status > 100 && m.status < 300) this.#success(ownEnd);
+    } else {
+      const told = tellKeep(m, patch, ownEnd, this.#keepSeconds());
+      if (m.status > 100 && m.status < 300) this.#success(ownEnd, told);
+    }
     if (m.contentLength < 0 && !branch.hasDestination && table.transport(branch.slot) !== UDP) {
       const w = patch.insert(m.bodyStart - 2);
       w.bytes(CONTENT_LENGTH);
@@ -157,19 +175,44 @@ export class Responses {
     return via.end;
   }
 
-  #success(ownEnd: number): void {
+  /** What a neighbour that offers `keep` may be told: nothing if we are not on its later way (6223 4.4). */
+  #keepSeconds(): number {
+    const { message: m } = this.#x;
+    if (m.status < 101 || m.status > 299) return 0;
+    if (m.cseqMethod === REGISTER) return m.status >= 200 ? this.#flowTimer : 0;
+    return formsDialog(m.cseqMethod) && this.#inRouteSet(m) ? this.#flowTimer : 0;
+  }
+
+  #inRouteSet(m: Message): boolean {
+    const { own } = this;
+    const address = this.#contact;
+    if (!own) return false;
+    for (let row = m.first[RECORD_ROUTE]; row >= 0; row = m.next(row)) {
+      const limit = m.valueEnd[row];
+      for (let p = m.valueStart[row]; p < limit; p = address.end + 1) {
+        if (!address.parse(m.buf, p, limit)) return false;
+        if (this.#uri.parse(m.buf, address.uriStart, address.uriEnd) && own.isSelf(m.buf, this.#uri))
+          return true;
+      }
+    }
+    return false;
+  }
+
+  #success(ownEnd: number, told: boolean): void {
     const { message: m, source } = this.#x;
     const branch = this.#branch;
     if (m.cseqMethod === REGISTER) {
-      if (branch.slot >= 0 && m.status >= 200) this.#registered(ownEnd);
+      if (branch.slot >= 0 && m.status >= 200) this.#registered(ownEnd, told);
     } else if (formsDialog(m.cseqMethod)) {
       if (branch.slot >= 0) this.#flows.hasDialog(branch.slot, branch.generation);
+      if (told && branch.slot >= 0 && m.status >= 200)
+        this.#flows.table.setFlowTimer(branch.slot, this.#flowTimer);
       if (source.slot >= 0) this.#flows.hasDialog(source.slot, source.generation);
     }
   }
 
   /** 5626 5.4: Flow-Timer, by the element next to the client only (EP-5.4-10). */
-  #registered(ownEnd: number): void {
+  #registered(ownEnd: number, told: boolean): void {
     const { message: m, patch, ds } = this.#x;
     if (viasBelow(m, ownEnd) !== 1) return;
     const outbound = hasTag(m, REQUIRE, OUTBOUND);
@@ -183,7 +226,7 @@ export class Responses {
     }
     const { slot, generation } = this.#branch;
     const expires = this.#granted(m);
-    if (this.#flows.registered(slot, generation, expires, outbound ? this.#flowTimer : 0, ds)) {
+    if (this.#flows.registered(slot, generation, expires, outbound || told ? this.#flowTimer : 0, ds)) {
       this.#counters.inc(Counter.flowsConfirmed);
       this.registrationSeen(slot, expires, outbound);
     }
@@ -240,6 +283,7 @@ export class Responses {
     patch.begin();
     if (this.#cutOwnVia() < 0) return false;
     this.start = this.#x.openOut();
+    if (status > 100) this.#branch.tag(m, this.#x.via, TAG);
     composeHead(out, m, status, ascii(reason), patch, status > 100 ? TAG : undefined);
     composeEnd(out);
     if (out.overflow) return false;

@@ -171,8 +171,9 @@ export class LocalHome implements Home {
       const granted = decision.op.contacts.reduce((most, c) => Math.max(most, c.expires), 0);
       // 5626 §5.4: the element next to the client says how long it waits
       const timer = first && decision.requireOutbound ? flowTimer : 0;
+      const promised = timer > 0 || exchange.via.keepAt >= 0 ? flowTimer : 0; // 6223 §5: the same number
       if (timer > 0) headers.push(`Flow-Timer: ${timer}`);
-      if (flows.registered(source.slot, source.generation, granted, timer, exchange.ds) && granted > 0)
+      if (flows.registered(source.slot, source.generation, granted, promised, exchange.ds) && granted > 0)
         this.#p.registrationSeen(source.slot, granted, timer > 0);
     }
     answers.send(status, reason, headers);
