@@ -36,6 +36,12 @@ const QUIET_MS = 10_000;
 const LIBUV = -2;
 const WAKE_UP = -1;
 
+/** A descriptor that the start cannot do without. */
+function opened(fd: number): number {
+  if (fd < 0) throw new Error(`no descriptor left: ${errnoName(-fd)}`);
+  return fd;
+}
+
 export interface Accepting {
   mail: Mesh;
   table: FlowTable;
@@ -54,7 +60,7 @@ export class Descriptors {
   readonly #shards: number;
   readonly #listening: { fd: number; listener: number }[] = [];
   readonly #signals: (EventCounter | undefined)[];
-  readonly #own = new Epoll(Epoll.create());
+  readonly #own = new Epoll(opened(Epoll.create()));
   readonly #peer = new Endpoint();
   readonly #cookie = new Int32Array(2);
   #accepting: Accepting | undefined;
@@ -66,10 +72,10 @@ export class Descriptors {
   private constructor(shards: number, participants: number, store: number) {
     this.#shards = shards;
     this.eventfds = Array.from({ length: participants }, (_, i) =>
-      i === store && store > 0 ? -1 : createEventfd(),
+      i === store && store > 0 ? -1 : opened(createEventfd()),
     );
     this.#signals = this.eventfds.map((fd) => (fd < 0 ? undefined : new EventCounter(fd)));
-    for (let i = 0; i < shards; i++) this.epolls.push(Epoll.create());
+    for (let i = 0; i < shards; i++) this.epolls.push(opened(Epoll.create()));
   }
 
   /** Throws, with all closed, if an address cannot be bound. */

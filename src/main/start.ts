@@ -92,7 +92,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       throw error;
     }
   } else await assertVacant(config.listen);
-  const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts'> = {
+  const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts' | 'life'> = {
     config,
     backend,
     clock,

@@ -38,7 +38,7 @@ const LONGEST_DELAY_MS = 10_000;
 const STOP_MS = 3_000;
 
 export interface SupervisorParts {
-  boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts'>;
+  boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts' | 'life'>;
   shards: number;
   descriptors: Descriptors | undefined;
   mail: Mesh;
@@ -52,6 +52,7 @@ export class Supervisor {
   readonly #pool: Piscina;
   readonly #running = new Set<Promise<void>>();
   readonly #deaths: number[];
+  readonly #lives: number[];
   readonly #index: FlowIndex;
   #stopping = false;
 
@@ -59,6 +60,7 @@ export class Supervisor {
     this.#p = parts;
     this.#index = new FlowIndex(parts.boot.index, parts.table);
     this.#deaths = new Array<number>(parts.shards + 1).fill(0);
+    this.#lives = new Array<number>(parts.shards + 1).fill(0);
     this.#pool = new Piscina({
       filename: join(import.meta.dirname, '../shard/worker.ts'),
       minThreads: parts.shards,
@@ -88,6 +90,7 @@ export class Supervisor {
         sockets: descriptors?.sockets[self - 1] ?? [],
         accepts: true,
         replacement,
+        life: this.#lives[self]++,
       },
       port: port2,
     };
@@ -133,7 +136,8 @@ export class Supervisor {
       if (this.#stopping) return;
       this.#launch(self, true).then(
         (inherited) => log.warn({ event: 'shard-replaced', shard: self, inherited, closed }),
-        () => {}, // its own death is reported and handled by its own launch
+        // a death is reported and handled by its own launch; one that never came up is only told here
+        (error: Error) => log.error({ event: 'shard-not-replaced', shard: self, error: error.message }),
       );
     }, delay);
   }

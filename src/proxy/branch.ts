@@ -3,7 +3,7 @@
  *
  * Of a transaction: whose it is. A response finds it on whichever shard it arrives.
  *
- *   z9hG4bK base64url( flags 1 | shard 1 | incarnation 4 | id 4 | generation 4 | loop 4 | MAC 8 )
+ *   z9hG4bK base64url( flags and life 1 | shard 1 | incarnation 4 | id 4 | generation 4 | loop 4 | MAC 8 )
  *
  * `loop` is the second part of RFC 5393 4.2: a hash of what the request was routed by.
  *
@@ -32,6 +32,8 @@ const FLOW = 1;
 const V4 = 2;
 const V6 = 4;
 const TRANSACTION = 128;
+/** how often the shard had been replaced: a replacement names its transactions anew */
+const LIFE = 127;
 const TRANSACTION_OCTETS = 6 + 12 + 8;
 const SHORTEST = TRANSACTION_OCTETS;
 const HASH_AND_MAC = 16;
@@ -51,6 +53,9 @@ export class Branch {
   transaction = -1;
   shard = 0;
   loop = 0;
+  ofLife = 0;
+  /** of this shard */
+  life = 0;
   readonly #incarnation: number;
   readonly #hash: SipHash;
   readonly #mac: SipHash;
@@ -102,7 +107,7 @@ export class Branch {
   /** Writes the text behind "z9hG4bK" for a client transaction. */
   writeTransaction(w: Writer, shard: number, id: number, generation: number, loop: number): void {
     const o = this.#octets;
-    o[0] = TRANSACTION;
+    o[0] = TRANSACTION | (this.life & LIFE);
     o[1] = shard;
     put32(o, 2, this.#incarnation);
     put32(o, 6, id);
@@ -127,6 +132,11 @@ export class Branch {
 
   #encode(w: Writer, octets: number): void {
     if (w.fits(base64urlLength(octets))) w.at = encodeBase64url(this.#octets, 0, octets, w.buf, w.at);
+  }
+
+  /** After `read`: does the transaction belong to the present life of its shard, if that is this one? */
+  get isOfThisLife(): boolean {
+    return this.ofLife === (this.life & LIFE);
   }
 
   /** RFC 5393 4.2: has a transaction of ours sent this request on with the same routing before? Uses up the object. */
@@ -176,6 +186,7 @@ export class Branch {
     if (o[0] & TRANSACTION) {
       if (n !== TRANSACTION_OCTETS) return false;
       this.shard = o[1];
+      this.ofLife = o[0] & LIFE;
       this.transaction = get32(o, 6);
       this.generation = get32(o, 10);
       this.loop = get32(o, 14);

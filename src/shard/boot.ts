@@ -25,6 +25,8 @@ export const FAIL = 5;
 
 /** main -> shard: payload: the targets of the upstream from now on (net/targets.ts) */
 export const UPSTREAM = 7;
+/** shard -> shard: words: an address, its port | family << 16. ICMP says that nobody listens there */
+export const UNREACHABLE = 8;
 
 export interface ShardBoot {
   /** participant number in the mesh, owner number in the flow table: 1 to the number of shards */
@@ -52,6 +54,8 @@ export interface ShardBoot {
   accepts: boolean;
   /** a shard of this number ran before */
   replacement: boolean;
+  /** how often it was replaced */
+  life: number;
 }
 
 /** shard -> main, through the task's message port. */
