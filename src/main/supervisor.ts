@@ -20,13 +20,7 @@ import type { ShardTask } from '../shard/worker.ts';
 import { Cause } from '../shared/cause.ts';
 import type { Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import {
-  NODE_OWNED_FD,
-  PARTIAL_IN,
-  REGISTERED,
-  TRANSPORT_UDP,
-  UNDRAINED_OUT,
-} from '../shared/flow-record.ts';
+import { NODE_OWNED_FD, PARTIAL_IN, TRANSPORT_UDP, UNDRAINED_OUT } from '../shared/flow-record.ts';
 import { CLAIMED, CLOSING, type FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import type { Descriptors } from './descriptors.ts';
@@ -157,7 +151,8 @@ export class Supervisor {
       if (state !== CLOSING && !(stream && unfinished)) return;
       if (stream) this.#closeDescriptor(slot);
       else this.#index.remove(slot);
-      if (table.has(slot, REGISTERED)) this.#retire(slot, generation, !stream);
+      // whether or not its registration was known: it may be on its way to the store
+      this.#retire(slot, generation, !stream);
       if (table.release(slot, generation, Cause.SHARD_LOST)) closed++;
     });
     this.#index.sweepStale();

@@ -164,7 +164,7 @@ export class LocalHome implements Home {
     result: StoreResult,
     first: boolean,
   ): void {
-    const { answers, exchange, flows, flowTimer } = this.#p;
+    const { answers, exchange, flows, flowTimer, store } = this.#p;
     const { source } = exchange;
     const { status, reason, headers } = answerRegister(decision, result);
     if (status === 200 && decision.kind === 'update') {
@@ -175,6 +175,9 @@ export class LocalHome implements Home {
       if (timer > 0) headers.push(`Flow-Timer: ${timer}`);
       if (flows.registered(source.slot, source.generation, granted, promised, exchange.ds) && granted > 0)
         this.#p.registrationSeen(source.slot, granted, timer > 0);
+      // It ended while the store wrote: nobody has told of it, since no registration was known on it then.
+      const { flow } = decision.op;
+      if (flow !== undefined && !flows.table.isLive(source.slot, source.generation)) store.flowClosed(flow);
     }
     answers.send(status, reason, headers);
   }
