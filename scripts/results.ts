@@ -3,13 +3,13 @@
  * line and the shape of its JSON report. Reports stay in `.conformance/`, one file a run, and the
  * conformance table is made from them.
  *
- * A wire test is a test file that starts the server, that is, imports test/harness/holdfast.ts or a
- * harness file around it; only those depend on the backend, so only those run twice.
+ * A wire test is a test file that starts the server: it imports, directly or through others, a file that
+ * does. Only those depend on the backend, so only those run twice.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -39,16 +39,19 @@ export function hasFfi(): boolean {
   return createRequire(import.meta.url)('node:module').isBuiltin('node:ffi');
 }
 
-/** The harness files that start the server, or set one up around it. */
-const starters = readdirSync(join(ROOT, 'test/harness')).filter(
-  (f) =>
-    f === 'holdfast.ts' || readFileSync(join(ROOT, 'test/harness', f), 'utf8').includes("'./holdfast.ts'"),
-);
+/** The files that start the server; whoever imports one, directly or through others, tests on the wire. */
+const STARTERS = ['test/harness/holdfast.ts', 'test/network/watched.ts'].map((f) => join(ROOT, f));
 
-const starts = (file: string) => {
-  const text = readFileSync(file, 'utf8');
-  return starters.some((f) => text.includes(`harness/${f}'`));
-};
+function starts(file: string, seen = new Set<string>()): boolean {
+  if (STARTERS.includes(file)) return true;
+  if (seen.has(file)) return false;
+  seen.add(file);
+  const imports = readFileSync(file, 'utf8').matchAll(/from '(\.[^']+\.ts)'/g);
+  return [...imports].some(([, path]) => {
+    const target = join(dirname(file), path);
+    return target.startsWith(join(ROOT, 'test')) && starts(target, seen);
+  });
+}
 
 /** Test files (relative to the root) that start the server. */
 export function wireTests(): string[] {
