@@ -57,12 +57,12 @@ export class Upstreams {
 
   #resolved(i: number, location: Location): void {
     this.#locations[i] = location;
+    this.#changed(this.octets);
     const { uri } = this.#configured[i];
     const targets = location.targets.map(({ address }) => address.toString());
     if (targets.length > 0) this.#log.info({ event: 'upstream-resolved', uri, targets });
     else this.#log.warn({ event: 'upstream-unresolved', uri, reason: location.failure });
     if (this.#locations.every((known) => known !== undefined)) this.#first.resolve();
-    this.#changed(this.octets);
   }
 }
 

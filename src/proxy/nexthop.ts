@@ -24,6 +24,8 @@ export class NextHop {
   slot = NO_TARGET;
   /** any target of the upstream would do */
   movable = false;
+  /** TCP for the size of the request alone */
+  sized = false;
   readonly #own: Own;
   readonly #coreListener: number;
 
@@ -39,6 +41,7 @@ export class NextHop {
     this.address.copy(target.address);
     this.slot = slot;
     this.movable = movable;
+    this.sized = false;
     return this.#choose();
   }
 
@@ -51,7 +54,7 @@ export class NextHop {
     this.transport = uri.transport || UDP;
     this.#named = uri.transport !== 0;
     this.slot = NO_TARGET;
-    this.movable = false;
+    this.movable = this.sized = false;
     if (!this.address.parse(latin1(buf, hostStart, hostEnd), uri.port || 5060)) return false;
     return this.#choose();
   }
@@ -60,7 +63,8 @@ export class NextHop {
   suit(octets: number): void {
     if (octets <= MOST_BY_UDP || this.transport !== UDP || this.#named) return;
     this.transport = TCP;
-    if (this.#choose()) return;
+    this.sized = this.#choose();
+    if (this.sized) return;
     this.transport = UDP; // no listener whose name a Via over TCP could carry
     this.#choose();
   }

@@ -426,7 +426,8 @@ export class StatelessProxy {
     const chosen = slot === ANY_TARGET ? upstream.choose(this.#x.message) : slot;
     const target = chosen === NO_TARGET ? undefined : upstream.at(chosen);
     if (!target) return 503; // its name has not been resolved, or comes to nothing
-    return this.#nextHop.toTarget(chosen, target, slot === ANY_TARGET) ? 0 : 502;
+    const movable = slot === ANY_TARGET && upstream.targets.count > 1;
+    return this.#nextHop.toTarget(chosen, target, movable) ? 0 : 502;
   }
 
   /** 5626 5.1 and RFC 3327 5.2. False: the request has been answered. */

@@ -121,6 +121,12 @@ export class TargetSet {
     return best !== NO_TARGET ? best : this.#soonest(tried);
   }
 
+  /** Is a target left that is not among the tried ones? */
+  hasOther(tried: number): boolean {
+    for (let i = 0; i < this.#count; i++) if (((tried >>> this.#order[i]) & 1) === 0) return true;
+    return false;
+  }
+
   /** The slot of this address and transport (any, where it is 0), or NO_TARGET. */
   find(address: Endpoint, transport = 0): number {
     for (let i = 0; i < this.#count; i++) {
@@ -157,6 +163,12 @@ export class TargetSet {
     const state = this.#states[slot];
     if (!state.target || (state.dead && now < state.deadUntil)) return;
     this.#kill(state, now);
+  }
+
+  /** Would `succeeded` change anything? */
+  isSuspect(slot: number): boolean {
+    const state = this.#states[slot];
+    return state.dead || state.missed > 0;
   }
 
   /** A response of any kind. It revives at once: nothing proves more. */

@@ -7,6 +7,9 @@
  * CANCEL, and answers made by us (100, 408, 430, 500) are composed from it, so the request as it came in
  * need not be kept. When all records are in use, a request is forwarded statelessly.
  *
+ * A request that went to a target of the upstream, and failed there, goes to the next one in a new client
+ * transaction of the same server transaction (RFC 3263 4.3).
+ *
  * Errors that show while output is flushed are put aside and handled in the next turn, because a flush
  * may come in the middle of another exchange.
  */
@@ -46,11 +49,13 @@ import { UDP } from '../wire/via.ts';
 import type { Answers } from './answer.ts';
 import type { Branch } from './branch.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
+import type { Failover } from './failover.ts';
 import type { Forwarder } from './forward.ts';
 import type { NextHop } from './nexthop.ts';
 import type { Offspring } from './offspring.ts';
 import type { Parking } from './parked.ts';
 import type { Responses, TransactionUser } from './response.ts';
+import { NO_TARGET } from './targetset.ts';
 
 // ---- words of a server transaction
 const LISTENER = 0; // listener | transport << 8 | flags << 16
@@ -72,6 +77,14 @@ const HEARD = 9;
 const SERVER_GENERATION = 11;
 /** which target of its context */
 const TARGET = 12;
+/** of the upstream: slot + 1 of its target, and flags; 0: another next hop */
+const AIM = 13;
+/** the targets of the upstream that were tried, as bits */
+const TRIED = 14;
+const AIM_SLOT = 0xff;
+const MOVABLE = 1 << 8;
+/** over TCP for its size alone */
+const SIZED = 1 << 9;
 const TO_FLOW = 1 << 16;
 const TO_CONNECTION = 1 << 17;
 /** CANCEL as soon as a provisional response has come (RFC 3261 9.1) */
@@ -81,6 +94,8 @@ const CANCELLED = 2;
 const AWAITS_ANSWER = 4;
 /** its place was given up: only a 2xx to INVITE still counts */
 const GIVEN_UP = 8;
+/** a response has come from the target of the upstream */
+const HEARD_BACK = 16;
 
 /** Decides about a request that may go to several places. */
 export interface Context {
@@ -110,6 +125,8 @@ export interface TransactionParts {
   instead: Responses;
   insteadBranch: Branch;
   offspring: Offspring;
+  /** where there is an upstream */
+  failover?: Failover | undefined;
   table: Transactions;
   key: TransactionKey;
   kept: Kept;
@@ -146,6 +163,7 @@ export class ProxyTransactions implements TransactionUser {
   readonly #failures: Failure[] = [];
   readonly #lostFlows = new Map<number, number>();
   readonly #unreachable: Endpoint[] = [];
+  readonly #lostConnections: Endpoint[] = [];
   #nextScan = 0;
   /** no client transaction has had a higher id */
   #highest = -1;
@@ -270,7 +288,7 @@ export class ProxyTransactions implements TransactionUser {
 
   /** The same to a next hop. UNREACHABLE: no connection can be opened now. */
   toHop(hop: NextHop, target = 0): number {
-    const { exchange, outlet, forwarder, now, answerTime } = this.#p;
+    const { exchange, outlet, forwarder } = this.#p;
     const { source } = exchange;
     const { table } = this;
     const stream = hop.transport !== UDP;
@@ -281,6 +299,11 @@ export class ProxyTransactions implements TransactionUser {
     );
     if (client < 0) return BUSY;
     this.#putAddress(client, hop.address);
+    if (hop.slot !== NO_TARGET) {
+      const flags = (hop.movable ? MOVABLE : 0) | (hop.sized ? SIZED : 0);
+      table.setWord(client, AIM, (hop.slot + 1) | flags);
+      table.setWord(client, TRIED, 1 << hop.slot);
+    }
     if (!forwarder.compose(hop.listener, stream, client, table.generation(client)))
       return this.#drop(client, TOO_LARGE);
     const { start, end } = forwarder;
@@ -292,35 +315,50 @@ export class ProxyTransactions implements TransactionUser {
         start,
         end,
       );
-    else if (!outlet.toConnection(hop.address, start, end)) return this.#drop(client, UNREACHABLE);
+    else if (!outlet.toConnection(hop.address, start, end)) {
+      if ((table.word(client, AIM) & (MOVABLE | SIZED)) === 0) return this.#drop(client, UNREACHABLE);
+      this.#failures.push({ client, generation: table.generation(client), status: 500 });
+    }
     this.#keep(client, start, end);
-    if (this.#contextOf(client)) {
-      // a context may have somewhere else to go: twice the answer time of an edge before us
-      table.setWord(client, FLAGS, AWAITS_ANSWER);
-      table.setAlarm(client, now() + 2 * answerTime);
-    } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now()));
+    this.#watch(client);
     return SENT;
   }
 
+  /** How long a next hop may be silent. One that has a substitute: twice the answer time of an edge before us. */
+  #watch(client: number): void {
+    const { now, answerTime } = this.#p;
+    const { table } = this;
+    if (this.#contextOf(client) || this.#canMove(client)) {
+      table.setWord(client, FLAGS, AWAITS_ANSWER);
+      table.setAlarm(client, now() + 2 * answerTime);
+    } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now()));
+  }
+
   #open(head: number, reliable: boolean, target: number): number {
-    const { exchange, now } = this.#p;
-    const { message: m, source } = exchange;
+    const { message: m, source } = this.#p.exchange;
     const { table } = this;
     const server = source.transaction;
-    const client = table.openClient(m.method, reliable, now());
+    const client = this.#openFor(server, source.transactionGeneration, m.method, head, reliable);
     if (client < 0) return -1;
-    if (client > this.#highest) this.#highest = client;
     this.lastClient = client;
-    table.setPeer(client, server);
-    table.setWord(client, SERVER_GENERATION, source.transactionGeneration);
-    table.setWord(client, LISTENER, head);
     table.setWord(client, TARGET, target);
-    table.setKept(client, -1, 0);
-    table.setWord(server, CLIENT, client + 1);
-    table.setWord(server, CLIENT_GENERATION, table.generation(client));
     // the flow of a datagram client may have been made since the request was admitted
     table.setWord(server, SLOT, source.slot);
     table.setWord(server, SLOT_GENERATION, source.generation);
+    return client;
+  }
+
+  #openFor(server: number, generation: number, method: number, head: number, reliable: boolean): number {
+    const { table } = this;
+    const client = table.openClient(method, reliable, this.#p.now());
+    if (client < 0) return -1;
+    if (client > this.#highest) this.#highest = client;
+    table.setPeer(client, server);
+    table.setWord(client, SERVER_GENERATION, generation);
+    table.setWord(client, LISTENER, head);
+    table.setKept(client, -1, 0);
+    table.setWord(server, CLIENT, client + 1);
+    table.setWord(server, CLIENT_GENERATION, table.generation(client));
     return client;
   }
 
@@ -435,6 +473,10 @@ export class ProxyTransactions implements TransactionUser {
       responseElsewhere(branch.shard);
       return;
     }
+    if (!branch.isOfThisLife) {
+      counters.inc(Counter.strayResponses);
+      return;
+    }
     const { message: m } = exchange;
     const { table } = this;
     const client = table.findClient(branch.transaction, branch.generation, m.cseqMethod);
@@ -443,11 +485,12 @@ export class ProxyTransactions implements TransactionUser {
       return;
     }
     const invite = table.kind(client) === INVITE_CLIENT;
+    const moved = table.word(client, AIM) !== 0 && this.#heardBack(client, m.status);
     const actions = table.event(client, onResponse(m.status), now());
     if (invite && restartsC(m.status) && !(table.word(client, FLAGS) & AWAITS_ANSWER))
       table.setAlarm(client, table.timers.endOfC(now()));
     if (actions & SEND_ACK) this.#acknowledge(client, actions);
-    if (actions & PASS) this.#pass(client, invite);
+    if (actions & PASS && !moved) this.#pass(client, invite);
     if (actions & RESEND) this.#resendClient(client);
     if (actions & (FORGET | END)) this.#forget(client);
     // Timer K would only absorb what, without it, is a stray response and dropped as well: no record waits for that.
@@ -561,7 +604,7 @@ export class ProxyTransactions implements TransactionUser {
   undelivered(start: number, end: number, status: number): void {
     const { insteadBranch, shard, elsewhere } = this.#p;
     if (insteadBranch.shard !== shard) elsewhere(insteadBranch.shard, start, end, status);
-    else
+    else if (insteadBranch.isOfThisLife)
       this.#failures.push({
         client: insteadBranch.transaction,
         generation: insteadBranch.generation,
@@ -572,6 +615,12 @@ export class ProxyTransactions implements TransactionUser {
   /** An ICMP error came for what went to this address: the transactions that wait for it are told (18.4). */
   unreachable(to: Endpoint): void {
     if (this.#unreachable.length < MAX_UNREACHABLE) this.#unreachable.push(new Endpoint().copy(to));
+  }
+
+  /** A connection of ours has ended: what it carried and nobody answered goes elsewhere, if it can. */
+  connectionLost(to: Endpoint): void {
+    if (this.#p.failover && this.#lostConnections.length < MAX_UNREACHABLE)
+      this.#lostConnections.push(new Endpoint().copy(to));
   }
 
   /** A flow has ended: the transactions that wait for it are told. */
@@ -590,6 +639,7 @@ export class ProxyTransactions implements TransactionUser {
     }
     this.#lostFlows.clear();
     this.#unreachable.length = 0;
+    this.#lostConnections.length = 0;
   }
 
   #lostTarget(client: number): number {
@@ -597,33 +647,41 @@ export class ProxyTransactions implements TransactionUser {
     const head = table.word(client, LISTENER);
     if (head & TO_FLOW)
       return this.#lostFlows.get(table.word(client, SLOT)) === table.word(client, SLOT_GENERATION) ? 430 : 0;
-    if (head & TO_CONNECTION || this.#unreachable.length === 0) return 0;
+    // a server may answer over a new connection (18.2.2): only who has a substitute does not wait for that
+    if (head & TO_CONNECTION && !this.#canMove(client)) return 0;
+    const lost = head & TO_CONNECTION ? this.#lostConnections : this.#unreachable;
+    if (lost.length === 0) return 0;
     const to = this.#getAddress(client, this.#address);
-    return this.#unreachable.some((lost) => lost.equals(to)) ? 500 : 0;
+    return lost.some((address) => address.equals(to)) ? 500 : 0;
+  }
+
+  get #hasLosses(): boolean {
+    return this.#lostFlows.size > 0 || this.#unreachable.length > 0 || this.#lostConnections.length > 0;
   }
 
   /** Runs what is due. Returns when to come again, ms or Infinity. */
   turn(nowMs: number): number {
-    const lost = this.#lostFlows.size > 0 || this.#unreachable.length > 0;
-    if (lost && nowMs >= this.#nextScan) this.#scan(nowMs);
+    if (this.#hasLosses && nowMs >= this.#nextScan) this.#scan(nowMs);
     for (let i = 0; i < this.#failures.length; i++) {
       const { client, generation, status } = this.#failures[i];
       if (!this.table.isLive(client, generation)) continue;
       const actions = this.table.event(client, ON_TRANSPORT_ERROR, nowMs);
-      if (actions & FAILED) this.#failed(client, status);
+      if (actions & FAILED && !(this.table.word(client, FLAGS) & GIVEN_UP)) this.#failed(client, status);
       if (actions & END) this.#forget(client);
     }
     this.#failures.length = 0;
     this.table.advance(nowMs, this.#fired);
     const next = this.table.nextDeadline();
-    return this.#lostFlows.size > 0 || this.#unreachable.length > 0 ? Math.min(next, this.#nextScan) : next;
+    return this.#hasLosses ? Math.min(next, this.#nextScan) : next;
   }
 
   #fire(id: number, actions: number): void {
     const server = this.table.kind(id) >= INVITE_SERVER;
     if (actions & RESEND) {
       if (server) this.#resendServer(id);
-      else this.#resendClient(id);
+      // a phone that has an INVITE may ring: it must be asked, to be cancelled; another request is not wanted there now
+      else if (this.table.kind(id) === INVITE_CLIENT || !(this.table.word(id, FLAGS) & GIVEN_UP))
+        this.#resendClient(id);
     }
     if (actions & COMPOSE_100) this.#hundred(id);
     if (actions & ALARM) this.#alarm(id);
@@ -651,6 +709,7 @@ export class ProxyTransactions implements TransactionUser {
       context.failed(client, table.word(client, TARGET), status);
       return;
     }
+    if (this.#tookOver(client, status)) return;
     // 4320 4.2: never 408 to a non-INVITE; its server transaction ends by itself
     if (status === 408 && table.kind(server) !== INVITE_SERVER) return;
     this.#answerInstead(client, server, status, instead);
@@ -676,7 +735,7 @@ export class ProxyTransactions implements TransactionUser {
   }
 
   #alarm(client: number): void {
-    const { flows, now, answerTime } = this.#p;
+    const { flows, now } = this.#p;
     const { table } = this;
     const flags = table.word(client, FLAGS);
     if (!(flags & AWAITS_ANSWER)) {
@@ -684,11 +743,119 @@ export class ProxyTransactions implements TransactionUser {
       return;
     }
     table.setWord(client, FLAGS, flags & ~AWAITS_ANSWER);
+    if (table.word(client, AIM) !== 0 && !this.#contextOf(client)) {
+      if (flags & HEARD_BACK || !this.#silent(client)) this.#lastTimer(client);
+      return;
+    }
     if (table.state(client) === CALLING && !this.#answers(client)) {
-      if (table.word(client, LISTENER) & TO_FLOW) flows.table.raise(table.word(client, SLOT), SUSPECT);
+      const slot = table.word(client, SLOT);
+      const toFlow = (table.word(client, LISTENER) & TO_FLOW) !== 0;
+      if (toFlow && flows.table.isLive(slot, table.word(client, SLOT_GENERATION)))
+        flows.table.raise(slot, SUSPECT);
       this.giveUp(client, table.word(client, LISTENER) & TO_FLOW ? 430 : 408);
-    } else if (table.kind(client) === INVITE_CLIENT)
-      table.setAlarm(client, table.timers.endOfC(now() - answerTime));
+    } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now())); // its last 1xx may have come just now
+  }
+
+  /** Timer C, for an INVITE that was watched for twice the answer time. */
+  #lastTimer(client: number): void {
+    const { table } = this;
+    if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(this.#p.now()));
+  }
+
+  // ---- the targets of the upstream
+
+  #canMove(client: number): boolean {
+    const { failover } = this.#p;
+    const { table } = this;
+    return (
+      failover !== undefined &&
+      (table.word(client, AIM) & MOVABLE) !== 0 &&
+      failover.upstream.targets.hasOther(table.word(client, TRIED))
+    );
+  }
+
+  /** A response of a target came. True: it says 503, and the request has gone to another one. */
+  #heardBack(client: number, status: number): boolean {
+    const { failover } = this.#p;
+    const { table } = this;
+    if (!failover || table.state(client) > PROCEEDING) return false;
+    const flags = table.word(client, FLAGS);
+    const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
+    const from = this.#getAddress(client, this.#address);
+    table.setWord(client, FLAGS, flags | HEARD_BACK);
+    if (status !== 503) {
+      failover.upstream.answered(from, transport);
+      return false;
+    }
+    failover.upstream.lost(from, transport);
+    if (!this.#canMove(client) || !this.#move(client, false)) return false;
+    table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP);
+    return true;
+  }
+
+  /** Nothing has come from the target for the time that one with a substitute has. True: another has the request. */
+  #silent(client: number): boolean {
+    const { table } = this;
+    if (!this.#tookOver(client, 408)) return false;
+    table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP | CANCEL_WANTED);
+    return true;
+  }
+
+  /** No response came from a target of the upstream: that is held against it. True: another one has the request. */
+  #tookOver(client: number, status: number): boolean {
+    const { failover } = this.#p;
+    const { table } = this;
+    const aim = table.word(client, AIM);
+    if (!failover || aim === 0 || table.word(client, FLAGS) & HEARD_BACK || status === 487) return false;
+    const byUdp = (aim & SIZED) !== 0 && status === 500;
+    if (byUdp) return this.#move(client, true);
+    const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
+    failover.upstream.lost(this.#getAddress(client, this.#address), transport);
+    return this.#canMove(client) && this.#move(client, false);
+  }
+
+  /** The request of this client transaction in a new one, to a target not tried yet; `same`: to its own one by UDP. */
+  #move(client: number, same: boolean): boolean {
+    const { failover, outlet, counters } = this.#p;
+    const { table } = this;
+    const server = table.peer(client);
+    const generation = table.word(client, SERVER_GENERATION);
+    const at = table.keptOffset(client);
+    if (!failover || at < 0 || !table.isLive(server, generation) || table.state(server) > PROCEEDING)
+      return false;
+    if (table.word(client, FLAGS) & (CANCEL_WANTED | CANCELLED | GIVEN_UP)) return false;
+    if (!failover.open(at, table.keptLength(client))) return false;
+    const { hop } = failover;
+    const method = table.method(client);
+    const aim = table.word(client, AIM);
+    let tried = table.word(client, TRIED);
+    for (;;) {
+      const slot = same ? failover.unsized((aim & AIM_SLOT) - 1) : failover.next(tried);
+      if (slot === NO_TARGET) return false;
+      tried |= 1 << slot;
+      const stream = hop.transport !== UDP;
+      const head = hop.listener | (hop.transport << 8) | (stream ? TO_CONNECTION : 0);
+      const next = this.#openFor(server, generation, method, head, stream);
+      if (next < 0) return false;
+      this.#putAddress(next, hop.address);
+      table.setWord(next, AIM, (slot + 1) | (aim & MOVABLE) | (hop.sized ? SIZED : 0));
+      table.setWord(next, TRIED, tried);
+      if (!failover.compose(next, table.generation(next))) {
+        table.release(next);
+        return false;
+      }
+      const { start, end } = failover;
+      if (!stream) outlet.toDatagram(hop.listener, hop.address, undefined, start, end);
+      else if (!outlet.toConnection(hop.address, start, end)) {
+        failover.upstream.lost(hop.address, hop.transport);
+        table.release(next);
+        continue;
+      }
+      this.#keep(next, start, end);
+      this.#watch(next);
+      counters.inc(Counter.targetFailovers);
+      return true;
+    }
   }
 
   /** Has anything come from the flow since the request was written to it (DESIGN 7)? From a next hop only a response counts. */

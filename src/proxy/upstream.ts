@@ -98,6 +98,6 @@ export class Upstream {
   /** A response came from this address. */
   answered(address: Endpoint, transport: number): void {
     const slot = this.targets.find(address, transport);
-    if (slot !== NO_TARGET) this.targets.succeeded(slot, this.#now());
+    if (slot !== NO_TARGET && this.targets.isSuspect(slot)) this.targets.succeeded(slot, this.#now());
   }
 }

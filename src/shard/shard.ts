@@ -15,6 +15,7 @@ import { type Logger, Sampled } from '../observe/log.ts';
 import { Answers } from '../proxy/answer.ts';
 import { Branch } from '../proxy/branch.ts';
 import { Exchange } from '../proxy/exchange.ts';
+import { Failover } from '../proxy/failover.ts';
 import { Forwarder } from '../proxy/forward.ts';
 import { NextHop } from '../proxy/nexthop.ts';
 import { Offspring } from '../proxy/offspring.ts';
@@ -54,7 +55,17 @@ import { parseNameAddr } from '../wire/nameaddr.ts';
 import { FROM, TO } from '../wire/names.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
 import { TRANSPORTS } from '../wire/via.ts';
-import { FAIL, FLOW_FAILED, FLOW_WRITE, HANDOFF, RESPONSE, type ShardBoot, STOP, UPSTREAM } from './boot.ts';
+import {
+  FAIL,
+  FLOW_FAILED,
+  FLOW_WRITE,
+  HANDOFF,
+  RESPONSE,
+  type ShardBoot,
+  STOP,
+  UNREACHABLE,
+  UPSTREAM,
+} from './boot.ts';
 import { Connections } from './connections.ts';
 import { LocalHome } from './home.ts';
 import { ShardOutlet } from './outlet.ts';
@@ -63,6 +74,8 @@ import { Trust } from './trust.ts';
 /** Ring messages handled in one turn before the network has its turn again. */
 const RING_BUDGET = 1_024;
 const FIRST_TOKEN_OCTET = 33;
+/** ICMP errors for one address come in runs */
+const TELL_AGAIN_MS = 20;
 
 export interface ShardParts {
   boot: ShardBoot;
@@ -104,6 +117,10 @@ export class Shard implements NetHandler {
   readonly #calls: Sampled;
   readonly #ended: Sampled;
   readonly #address = new Endpoint();
+  readonly #shards: number;
+  /** the address of the last UNREACHABLE to the others */
+  readonly #told = new Endpoint();
+  #toldUntil = 0;
   #resting = false;
   /** the time of this round, in deciseconds */
   #ds = 0;
@@ -119,6 +136,7 @@ export class Shard implements NetHandler {
     this.#store = parts.store;
     this.#stopped = parts.stopped;
     this.#listeners = listeners;
+    this.#shards = config.workers;
     this.#registrations = new Sampled(log, 'registration');
     this.#calls = new Sampled(log, 'call');
     this.#ended = new Sampled(log, 'flow-ended');
@@ -155,6 +173,7 @@ export class Shard implements NetHandler {
     );
     outlet.connections = this.#connections;
     const branch = new Branch(keyring, boot.incarnation);
+    branch.life = boot.life;
     this.#answers = new Answers(this.#exchange, outlet, branch, counters, config.rport === 'always');
     const nextHop = new NextHop(own, config.coreListener);
     const forwarder = new Forwarder(this.#exchange, own, branch, this.#answers);
@@ -175,6 +194,7 @@ export class Shard implements NetHandler {
     this.#responses.own = own;
     this.#answers.flowTimer = config.flowTimer;
     this.#secondBranch = new Branch(keyring, boot.incarnation);
+    this.#secondBranch.life = boot.life;
     this.#undelivered = new Responses(
       new Exchange(net.arena, true),
       outlet,
@@ -185,7 +205,7 @@ export class Shard implements NetHandler {
     );
     this.#proxy.callSeen = this.#callSeen;
     if (config.forwarding === 'stateful')
-      this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder);
+      this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder, own);
     this.#proxy.transactions = this.#transactions;
     this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
     this.#flows.ended = this.#flowEnded;
@@ -218,6 +238,7 @@ export class Shard implements NetHandler {
     outlet: ShardOutlet,
     keyring: Keyring,
     forwarder: Forwarder,
+    own: Own,
   ): ProxyTransactions {
     const { config } = boot;
     const now = () => this.#clock.now();
@@ -239,6 +260,7 @@ export class Shard implements NetHandler {
       instead: this.#undelivered,
       insteadBranch: this.#secondBranch,
       offspring: new Offspring(this.#net.arena),
+      failover: this.#upstream && this.#failover(this.#upstream, boot, branch, own),
       table,
       key: new TransactionKey(keyring.derive('transaction-key')),
       kept: new Kept(this.#net.arena),
@@ -252,6 +274,11 @@ export class Shard implements NetHandler {
       },
     });
     return transactions;
+  }
+
+  #failover(upstream: Upstream, { self, config }: ShardBoot, branch: Branch, own: Own): Failover {
+    const hop = new NextHop(own, config.coreListener);
+    return new Failover({ exchange: this.#exchange, upstream, hop, own, branch, shard: self });
   }
 
   #post(shard: number, type: number, word0: number, word1: number, start: number, end: number): void {
@@ -422,6 +449,8 @@ export class Shard implements NetHandler {
 
   closed(slot: number, cause: number): void {
     this.#framers.delete(slot);
+    if (this.#table.has(slot, OUTBOUND_DIALED))
+      this.#transactions?.connectionLost(this.#flows.remoteOf(slot, this.#address));
     this.#transactions?.flowLost(slot, this.#table.generation(slot));
     if (!this.#connections.closed(slot, cause)) this.#flows.end(slot, this.#table.generation(slot), cause);
   }
@@ -430,12 +459,33 @@ export class Shard implements NetHandler {
 
   /** 18.4, EP-5.3.1-09: what came back is charged to the flow of the address in it. */
   unreachable(listener: number, to: Endpoint): void {
-    this.#upstream?.lost(to, TRANSPORT_UDP);
     const slot = this.#flows.find(listener, to, this.#listeners[listener].address);
     if (slot >= 0) {
       this.#transactions?.flowLost(slot, this.#table.generation(slot));
       this.#flows.end(slot, this.#table.generation(slot), Cause.ICMP);
-    } else this.#transactions?.unreachable(to);
+      return;
+    }
+    this.#nobodyAt(to);
+    // The kernel gives the error to any socket of the group: the request may be another shard's.
+    const now = this.#clock.now();
+    if (this.#told.equals(to) && now < this.#toldUntil) return;
+    this.#told.copy(to);
+    this.#toldUntil = now + TELL_AGAIN_MS;
+    const { words } = this.#mesh;
+    for (let shard = 1; shard <= this.#shards; shard++) {
+      if (shard === this.#mesh.self) continue;
+      words[0] = to.a0;
+      words[1] = to.a1;
+      words[2] = to.a2;
+      words[3] = to.a3;
+      words[4] = (to.family << 16) | to.port;
+      if (!this.#mesh.send(shard, UNREACHABLE, 5)) this.#counters.inc(Counter.ringFull);
+    }
+  }
+
+  #nobodyAt(to: Endpoint): void {
+    this.#upstream?.lost(to, TRANSPORT_UDP);
+    this.#transactions?.unreachable(to);
   }
 
   // ---- the turn
@@ -479,6 +529,17 @@ export class Shard implements NetHandler {
         this.#exchange.ds = this.#ds;
         this.#store?.onAnswer(ring);
         return;
+      case UNREACHABLE: {
+        const to = this.#address;
+        to.a0 = ring.word(0);
+        to.a1 = ring.word(1);
+        to.a2 = ring.word(2);
+        to.a3 = ring.word(3);
+        to.family = ring.word(4) >>> 16;
+        to.port = ring.word(4) & 0xffff;
+        this.#nobodyAt(to);
+        return;
+      }
       case UPSTREAM:
         this.#targets(ring.memory.slice(ring.payloadOffset, ring.payloadOffset + ring.payloadLength));
         return;

@@ -52,6 +52,7 @@ export const Counter = {
   ackDropped: 42,
   stageDeadlines: 43,
   wakeUps: 44,
+  targetFailovers: 45,
 } as const;
 
 export type CounterName = keyof typeof Counter;
