@@ -13,13 +13,14 @@ import type { Message } from '../wire/lexer.ts';
 import { INVITE } from '../wire/names.ts';
 import type { Answers } from './answer.ts';
 import { best, type Collected, otherChallenges } from './collect.ts';
-import { type Exchange, SENT } from './exchange.ts';
+import { BUSY, type Exchange, SENT } from './exchange.ts';
 import type { Parked, Parking } from './parked.ts';
 import type { Place, Target } from './targets.ts';
-import type { Context, ProxyTransactions } from './transactions.ts';
+import { type Context, type ProxyTransactions, TOO_LARGE } from './transactions.ts';
 
 const WWW = ascii('www-authenticate');
 const PROXY = ascii('proxy-authenticate');
+const RETRY_AFTER = ['Retry-After: 5'];
 
 export interface ForkParts<P extends Place> {
   exchange: Exchange;
@@ -30,6 +31,9 @@ export interface ForkParts<P extends Place> {
   send: (place: P, target: number, breadth: number) => number;
   /** A 430 came for this place: its flow has ended. */
   stale: (place: P) => void;
+  /** No answer came from this place, or one did. */
+  silent: (place: P) => void;
+  heard: (place: P) => void;
 }
 
 interface Branch<P extends Place> {
@@ -58,6 +62,8 @@ export class Fork<P extends Place> implements Context {
   #done = false;
   #cancelled = false;
   #timedOut = false;
+  /** a place could not be tried, for a reason of ours: BUSY or TOO_LARGE */
+  #untried = SENT;
 
   constructor(parts: ForkParts<P>, parked: Parked, method: number, groups: Target<P>[][], breadth: number) {
     this.#p = parts;
@@ -101,6 +107,7 @@ export class Fork<P extends Place> implements Context {
       parking.resume(this.#parked, () => {
         outcome = send(place, index, branch.breadth);
       });
+      if (outcome === BUSY || outcome === TOO_LARGE) this.#untried = outcome;
       if (outcome !== SENT) continue;
       branch.client = transactions.lastClient;
       this.#pending++;
@@ -125,6 +132,7 @@ export class Fork<P extends Place> implements Context {
       return;
     }
     if (branch.client !== client) return; // given up before
+    this.#p.heard(branch.target.places[branch.next - 1]);
     this.#settle(branch, client);
     if (status === 430 || status === 408) {
       if (status === 430) this.#p.stale(branch.target.places[branch.next - 1]);
@@ -141,8 +149,12 @@ export class Fork<P extends Place> implements Context {
     const branch = this.#branches[index];
     if (branch.client !== client) return;
     this.#settle(branch, client);
-    if (status === 408) this.#timedOut = true;
-    if (status !== 487) this.#tryNext(branch, index);
+    // 16.8: an INVITE that rang until Timer C and did not answer its CANCEL either counts as a 408
+    if (status === 408 || (status === 487 && !this.#cancelled)) this.#timedOut = true;
+    if (status !== 487) {
+      this.#p.silent(branch.target.places[branch.next - 1]);
+      this.#tryNext(branch, index);
+    }
     this.#advance();
   }
 
@@ -188,14 +200,16 @@ export class Fork<P extends Place> implements Context {
         parking,
       );
     } else if (this.#cancelled) this.#answer(487, 'Request Terminated');
+    else if (this.#untried === BUSY) this.#answer(503, 'Service Unavailable', RETRY_AFTER);
+    else if (this.#untried === TOO_LARGE) this.#answer(513, 'Message Too Large');
     else if (this.#timedOut && this.#method === INVITE) this.#answer(408, 'Request Timeout');
     else if (this.#timedOut)
       return; // RFC 4320 4.2: no 408 to a non-INVITE; its transaction ends by itself
     else this.#answer(480, 'Temporarily Unavailable');
   }
 
-  #answer(status: number, reason: string): void {
-    this.#p.parking.resume(this.#parked, () => this.#p.answers.send(status, reason));
+  #answer(status: number, reason: string, headers?: readonly string[]): void {
+    this.#p.parking.resume(this.#parked, () => this.#p.answers.send(status, reason, headers));
   }
 
   ended(): void {

@@ -29,6 +29,7 @@ export function targetGroups<P extends Place>(places: readonly P[]): Target<P>[]
     const known = place.instance === undefined ? undefined : devices.get(place.instance);
     if (known) {
       known.places.push(place); // AP-7-01: never two of one instance at a time
+      known.q = Math.max(known.q, place.q); // a better place may stand behind, demoted
       continue;
     }
     const target = { q: place.q, places: [place] };

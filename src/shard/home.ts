@@ -10,12 +10,13 @@ import { LIVE } from '../flow/flows.ts';
 import type { Answers } from '../proxy/answer.ts';
 import type { Branch } from '../proxy/branch.ts';
 import { pathValue, writeRecordRoute } from '../proxy/edge.ts';
-import { ENDED, type Exchange } from '../proxy/exchange.ts';
+import { ENDED, type Exchange, SENT } from '../proxy/exchange.ts';
 import { Fork } from '../proxy/fork.ts';
 import type { NextHop } from '../proxy/nexthop.ts';
 import type { Own } from '../proxy/own.ts';
 import { type Parked, Parking } from '../proxy/parked.ts';
 import type { Home, StatelessProxy } from '../proxy/proxy.ts';
+import { Silent } from '../proxy/silent.ts';
 import { targetGroups } from '../proxy/targets.ts';
 import type { ProxyTransactions } from '../proxy/transactions.ts';
 import { answerRegister } from '../registrar/answer.ts';
@@ -35,6 +36,7 @@ import {
   CONTACT,
   EXPIRES,
   formsDialog,
+  INVITE,
   MAX_BREADTH,
   PATH,
   REQUIRE,
@@ -89,6 +91,8 @@ export class LocalHome implements Home {
   /** the look-up's answer for the request that is being handled again */
   #found: readonly Binding[] | undefined;
 
+  readonly #silent = new Silent();
+  readonly #hopOf = (binding: Binding): string => this.#hop(binding);
   /** the place of a fork that the request in the exchange is being sent to */
   #place: PlaceInHand | undefined;
   /** the flow that `#aim` found */
@@ -254,7 +258,7 @@ export class LocalHome implements Home {
   }
 
   #fork(bindings: readonly Binding[], transactions: ProxyTransactions): void {
-    const { exchange, answers, branch, counters } = this.#p;
+    const { exchange, answers, branch, counters, clock, proxy } = this.#p;
     const m = exchange.message;
     const row = m.first[MAX_BREADTH];
     const wanted = row < 0 ? MOST_BREADTH : parseDecimal(m.buf, m.valueStart[row], m.valueEnd[row]);
@@ -276,9 +280,18 @@ export class LocalHome implements Home {
       answers,
       send: (binding: Binding, target: number, breadth: number) => this.#launch(binding, target, breadth),
       stale: (binding: Binding) => this.#p.store.remove(aor, binding.key, binding.order), // AP-7-10
+      silent: (binding: Binding) => {
+        const hop = this.#hop(binding);
+        if (hop !== '') this.#silent.note(hop, clock.now());
+      },
+      heard: (binding: Binding) => {
+        if (!this.#silent.isEmpty) this.#silent.heard(this.#hop(binding));
+      },
     };
+    if (m.method === INVITE) proxy.callSeen();
     const breadth = Math.min(wanted, MOST_BREADTH);
-    new Fork(parts, this.#parking.park(), m.method, targetGroups(bindings), breadth).start();
+    const places = this.#silent.demote(bindings, this.#hopOf, clock.now());
+    new Fork(parts, this.#parking.park(), m.method, targetGroups(places), breadth).start();
   }
 
   /** One place of a fork: the parked request is in the exchange. */
@@ -287,6 +300,7 @@ export class LocalHome implements Home {
     this.#p.proxy.route();
     const { outcome } = this.#place ?? { outcome: ENDED };
     this.#place = undefined;
+    if (outcome === SENT) this.#p.counters.inc(Counter.forwardedRequests);
     return outcome;
   }
 
@@ -303,6 +317,17 @@ export class LocalHome implements Home {
     if (way === DOWN) return transactions.toFlow(this.#slot, this.#generation, this.#listener, place.target);
     nextHop.suit(m.end - m.start + 250);
     return transactions.toHop(nextHop, place.target);
+  }
+
+  /** The edge that a binding is reached through; a flow of ours stands for itself, and is '' when it has ended. */
+  #hop(binding: Binding): string {
+    const { own, flows, exchange } = this.#p;
+    const text = (binding.path[0] && parseNameAddr(binding.path[0])?.uri) || binding.contact;
+    const bytes = Buffer.from(text, 'latin1');
+    const uri = this.#uri;
+    if (!uri.parse(bytes, 0, bytes.length) || !own.isSelf(bytes, uri))
+      return text.slice(text.indexOf('@') + 1);
+    return flows.resolve(bytes, uri.userStart, uri.userEnd, exchange.ds) === LIVE ? text : '';
   }
 
   #aor(): string {

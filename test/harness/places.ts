@@ -30,6 +30,8 @@ export interface PlaceOptions {
   regId?: number;
   q?: string;
   over?: Transport | 'edge';
+  /** the edge, where it is an old one */
+  edge?: Agent;
 }
 
 /** Somewhere an AOR can be reached. */
@@ -58,8 +60,8 @@ export class Site {
     return this.registrar.keep(await this.registrar.server.udp({ host, name: `edge ${edges}` }));
   }
 
-  async place({ user, instance, regId = 1, q, over = 'UDP' }: PlaceOptions): Promise<Place> {
-    const agent = over === 'edge' ? await this.edge() : await this.registrar.client(over);
+  async place({ user, instance, regId = 1, q, over = 'UDP', edge }: PlaceOptions): Promise<Place> {
+    const agent = over === 'edge' ? (edge ?? (await this.edge())) : await this.registrar.client(over);
     const uri = over === 'edge' ? `sip:${user}@192.0.2.44:5070` : agent.uri(user);
     const contact = `<${uri};p=${unique('p')}>;+sip.instance="<${instance ?? newInstance()}>";reg-id=${regId}${q ? `;q=${q}` : ''}`;
     const path = over === 'edge' ? `<${agent.uri(unique('token'))};lr;ob>` : undefined;
