@@ -31,6 +31,7 @@ import {
   INVITE_SERVER,
   KEEP,
   ON_ACK,
+  ON_CANCELLED,
   ON_REQUEST,
   ON_TRANSPORT_ERROR,
   onAnswer,
@@ -591,7 +592,10 @@ export class ProxyTransactions implements TransactionUser {
     const end = exchange.keepOut();
     const cancel = table.openCancel(client, now());
     this.#send(client, start, end);
-    if (cancel < 0) return;
+    if (cancel < 0) {
+      table.event(client, ON_CANCELLED, now()); // no record to send it again: the INVITE still must end
+      return;
+    }
     for (let i = LISTENER; i <= FAMILY_PORT; i++) table.setWord(cancel, i, table.word(client, i));
     table.setPeer(cancel, -1);
     table.setKept(cancel, -1, 0);
