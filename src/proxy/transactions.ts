@@ -585,15 +585,14 @@ export class ProxyTransactions implements TransactionUser {
     const { exchange, offspring, now } = this.#p;
     const { table } = this;
     const at = table.keptOffset(client);
-    if (at < 0) return;
     table.setWord(client, FLAGS, table.word(client, FLAGS) | CANCELLED);
     const start = exchange.openOut();
-    if (!offspring.cancel(at, table.keptLength(client), exchange.out)) return;
-    const end = exchange.keepOut();
-    const cancel = table.openCancel(client, now());
-    this.#send(client, start, end);
+    const made = at >= 0 && offspring.cancel(at, table.keptLength(client), exchange.out);
+    const end = made ? exchange.keepOut() : start;
+    const cancel = made ? table.openCancel(client, now()) : -1;
+    if (made) this.#send(client, start, end);
     if (cancel < 0) {
-      table.event(client, ON_CANCELLED, now()); // no record to send it again: the INVITE still must end
+      table.event(client, ON_CANCELLED, now()); // no room for a CANCEL: the INVITE still must end
       return;
     }
     for (let i = LISTENER; i <= FAMILY_PORT; i++) table.setWord(cancel, i, table.word(client, i));
