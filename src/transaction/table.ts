@@ -251,8 +251,8 @@ export class Transactions extends TransactionRecords {
   }
 
   #take(): number {
+    // not a resting one: who was told of its end may still read it, and has to free what it kept
     if (this.#freeCount > 0) return this.#free[--this.#freeCount];
-    if (this.#restingCount > 0) return this.#resting[--this.#restingCount];
     if (this.#oldest === 0) return -1;
     const id = this.#oldest - 1;
     this.#onReclaim(id);
