@@ -24,6 +24,8 @@ export interface ListenerText {
   via: Uint8Array;
   /** `@host:port;transport=tcp;lr`: behind the user part of a Route URI (without transport on UDP) */
   route: Uint8Array;
+  /** `host:port` */
+  address: string;
 }
 
 interface Address {
@@ -51,6 +53,7 @@ export class Own {
         family: l.host.includes(':') ? 6 : 4,
         via: ascii(`Via: SIP/2.0/${transport} ${hostPort}${rport};branch=z9hG4bK`),
         route: ascii(`@${hostPort}${parameter};lr`),
+        address: hostPort,
       };
     });
     for (const l of listen) {

@@ -165,6 +165,10 @@ export class TargetSet {
     this.#kill(state, now);
   }
 
+  isDead(slot: number): boolean {
+    return this.#states[slot].dead;
+  }
+
   /** Would `succeeded` change anything? */
   isSuspect(slot: number): boolean {
     const state = this.#states[slot];

@@ -45,8 +45,9 @@ import {
 } from '../transaction/machine.ts';
 import type { Transactions } from '../transaction/table.ts';
 import { restartsC } from '../transaction/timers.ts';
-import { ACK, CANCEL } from '../wire/names.ts';
+import { ACK, CANCEL, OPTIONS } from '../wire/names.ts';
 import { UDP } from '../wire/via.ts';
+import type { Writer } from '../wire/writer.ts';
 import type { Answers } from './answer.ts';
 import type { Branch } from './branch.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
@@ -97,6 +98,8 @@ const AWAITS_ANSWER = 4;
 const GIVEN_UP = 8;
 /** a response has come from the target of the upstream */
 const HEARD_BACK = 16;
+/** a request of our own: nobody waits for the response */
+const PROBE = 32;
 
 /** Decides about a request that may go to several places. */
 export interface Context {
@@ -358,6 +361,7 @@ export class ProxyTransactions implements TransactionUser {
     table.setWord(client, SERVER_GENERATION, generation);
     table.setWord(client, LISTENER, head);
     table.setKept(client, -1, 0);
+    if (server < 0) return client;
     table.setWord(server, CLIENT, client + 1);
     table.setWord(server, CLIENT_GENERATION, table.generation(client));
     return client;
@@ -705,6 +709,10 @@ export class ProxyTransactions implements TransactionUser {
   #failed(client: number, status: number): void {
     const { instead } = this.#p;
     const { table } = this;
+    if (table.word(client, FLAGS) & PROBE) {
+      this.#probed(client, false);
+      return;
+    }
     const server = table.peer(client);
     if (!table.isLive(server, table.word(client, SERVER_GENERATION))) return;
     const context = this.#contextOf(client);
@@ -743,6 +751,12 @@ export class ProxyTransactions implements TransactionUser {
     const flags = table.word(client, FLAGS);
     if (!(flags & AWAITS_ANSWER)) {
       this.cancelClient(client); // Timer C (16.8): a provisional response has come, or Timer B would have ended it
+      return;
+    }
+    if (flags & PROBE) {
+      this.#probed(client, false);
+      this.#forget(client);
+      table.release(client);
       return;
     }
     table.setWord(client, FLAGS, flags & ~AWAITS_ANSWER);
@@ -786,6 +800,10 @@ export class ProxyTransactions implements TransactionUser {
     const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
     const from = this.#getAddress(client, this.#address);
     table.setWord(client, FLAGS, flags | HEARD_BACK);
+    if (flags & PROBE) {
+      this.#probed(client, status !== 503);
+      return true;
+    }
     if (status !== 503) {
       failover.upstream.answered(from, transport);
       return false;
@@ -794,6 +812,37 @@ export class ProxyTransactions implements TransactionUser {
     if (!this.#canMove(client) || !this.#move(client, false)) return false;
     table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP);
     return true;
+  }
+
+  /** An OPTIONS of our own to a target of the upstream, in the octets that `write` makes for its transaction. */
+  probe(hop: NextHop, write: (w: Writer, client: number, generation: number) => void): void {
+    const { exchange, outlet, now, answerTime } = this.#p;
+    const { table } = this;
+    const stream = hop.transport !== UDP;
+    const head = hop.listener | (hop.transport << 8) | (stream ? TO_CONNECTION : 0);
+    const client = this.#openFor(-1, 0, OPTIONS, head, stream);
+    if (client < 0) return;
+    this.#putAddress(client, hop.address);
+    table.setWord(client, AIM, hop.slot + 1);
+    table.setWord(client, FLAGS, AWAITS_ANSWER | PROBE);
+    const start = exchange.openOut();
+    write(exchange.out, client, table.generation(client));
+    const end = exchange.keepOut();
+    if (!stream) outlet.toDatagram(hop.listener, hop.address, undefined, start, end);
+    else if (!outlet.toConnection(hop.address, start, end)) {
+      this.#probed(client, false);
+      table.release(client);
+      return;
+    }
+    this.#keep(client, start, end);
+    table.setAlarm(client, now() + answerTime);
+  }
+
+  #probed(client: number, answered: boolean): void {
+    const { table } = this;
+    table.setWord(client, FLAGS, table.word(client, FLAGS) & ~PROBE);
+    const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
+    this.#p.failover?.upstream.probed(this.#getAddress(client, this.#address), transport, answered);
   }
 
   /** Nothing has come from the target for the time that one with a substitute has. True: another has the request. */

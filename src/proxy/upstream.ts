@@ -42,6 +42,8 @@ export class Upstream {
   readonly #hash: SipHash;
   readonly #now: () => number;
   readonly #address = new Endpoint();
+  /** for the log: a target has died, or lives again */
+  changed: (target: Target, alive: boolean) => void = () => {};
 
   constructor({ names, hash, now, limits = {} }: UpstreamParts) {
     this.targets = new TargetSet(limits);
@@ -92,12 +94,32 @@ export class Upstream {
   /** Something could not be sent to this address, or its connection could not be opened. */
   lost(address: Endpoint, transport: number): void {
     const slot = this.targets.find(address, transport);
-    if (slot !== NO_TARGET) this.targets.failed(slot, this.#now());
+    if (slot === NO_TARGET) return;
+    const wasDead = this.targets.isDead(slot);
+    this.targets.failed(slot, this.#now());
+    this.#tell(slot, wasDead);
   }
 
   /** A response came from this address. */
   answered(address: Endpoint, transport: number): void {
     const slot = this.targets.find(address, transport);
-    if (slot !== NO_TARGET && this.targets.isSuspect(slot)) this.targets.succeeded(slot, this.#now());
+    if (slot === NO_TARGET || !this.targets.isSuspect(slot)) return;
+    const wasDead = this.targets.isDead(slot);
+    this.targets.succeeded(slot, this.#now());
+    this.#tell(slot, wasDead);
+  }
+
+  /** The end of a probe of this address. */
+  probed(address: Endpoint, transport: number, answered: boolean): void {
+    const slot = this.targets.find(address, transport);
+    if (slot === NO_TARGET) return;
+    const wasDead = this.targets.isDead(slot);
+    this.targets.probed(slot, answered, this.#now());
+    this.#tell(slot, wasDead);
+  }
+
+  #tell(slot: number, wasDead: boolean): void {
+    const isDead = this.targets.isDead(slot);
+    if (isDead !== wasDead) this.changed(this.targets.at(slot) as Target, wasDead);
   }
 }

@@ -3,6 +3,7 @@
  * the handler of its network backend: bytes become frames here, frames go to the proxy, and a flow is
  * touched by anything that comes from it (EP-5.4-09).
  */
+import { randomInt } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { isRegistrar } from '../config/config.ts';
 import { Flows } from '../flow/flows.ts';
@@ -20,6 +21,7 @@ import { Forwarder } from '../proxy/forward.ts';
 import { NextHop } from '../proxy/nexthop.ts';
 import { Offspring } from '../proxy/offspring.ts';
 import { Own } from '../proxy/own.ts';
+import { Probes } from '../proxy/probes.ts';
 import { StatelessProxy } from '../proxy/proxy.ts';
 import { Responses } from '../proxy/response.ts';
 import { ProxyTransactions } from '../proxy/transactions.ts';
@@ -74,6 +76,7 @@ import { Trust } from './trust.ts';
 /** Ring messages handled in one turn before the network has its turn again. */
 const RING_BUDGET = 1_024;
 const FIRST_TOKEN_OCTET = 33;
+const PROBES_AT_ONCE = 64;
 /** ICMP errors for one address come in runs */
 const TELL_AGAIN_MS = 20;
 
@@ -107,6 +110,7 @@ export class Shard implements NetHandler {
   readonly #undelivered: Responses;
   readonly #secondBranch: Branch;
   readonly #transactions: ProxyTransactions | undefined;
+  readonly #probes: Probes | undefined;
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
@@ -207,6 +211,29 @@ export class Shard implements NetHandler {
     if (config.forwarding === 'stateful')
       this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder, own);
     this.#proxy.transactions = this.#transactions;
+    if (upstream && config.probe > 0) {
+      // without forwarding in transactions the probes alone have some
+      this.#transactions ??= this.#stateful(boot, branch, outlet, keyring, forwarder, own, PROBES_AT_ONCE);
+      this.#probes = new Probes({
+        upstream,
+        transactions: this.#transactions,
+        hop: new NextHop(own, config.coreListener),
+        own,
+        branch,
+        shard: boot.self,
+        random: () => randomInt(2 ** 32),
+      });
+    }
+    if (upstream)
+      upstream.changed = ({ host, address, transport }, alive) => {
+        const event = alive ? 'target-alive' : 'target-dead';
+        log.warn({
+          event,
+          host,
+          address: address.toString(),
+          transport: TRANSPORTS[transport].toLowerCase(),
+        });
+      };
     this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
     this.#flows.ended = this.#flowEnded;
     if (parts.store && isRegistrar(config)) {
@@ -239,11 +266,12 @@ export class Shard implements NetHandler {
     keyring: Keyring,
     forwarder: Forwarder,
     own: Own,
+    capacity = boot.config.maxTransactions,
   ): ProxyTransactions {
     const { config } = boot;
     const now = () => this.#clock.now();
     const table = new Transactions({
-      capacity: config.maxTransactions,
+      capacity,
       nowMs: now(),
       onReclaim: (id) => transactions.reclaimed(id),
     });
@@ -500,6 +528,7 @@ export class Shard implements NetHandler {
     this.#mesh.receive(this.#mail, RING_BUDGET);
     let next = this.#flows.advance(now);
     if (this.#transactions) next = Math.min(next, this.#transactions.turn(now));
+    if (this.#probes) next = Math.min(next, this.#probes.turn(now));
     if (!this.#store) return next;
     this.#store.turn(now);
     return this.#store.waiting > 0 ? Math.min(next, now + 100) : next;
