@@ -1,10 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.ts';
 import { LmdbBackend, type LmdbOptions } from './lmdb.ts';
-import { answer } from './location.ts';
 import { MemoryBackend } from './memory.ts';
-import { decodeRequest, encodeAnswer, STORE_ANSWER, STORE_REQUEST, STORE_STOP } from './message.ts';
-import { type Delivery, type Reply, StoreService } from './service.ts';
+import { decodeRequest, STORE_REQUEST, STORE_STOP } from './message.ts';
+import { Replies, ringWaker } from './replies.ts';
+import { type Delivery, StoreService } from './service.ts';
 
 /**
  * The thread that owns the location store, as the entry of a worker.
@@ -39,8 +39,6 @@ export interface StoreReady {
 
 /** requests in one transaction: bounds how long the first waits for the last */
 const BATCH = 512;
-/** answers kept for full rings; about what the rings hold themselves */
-const MAX_HELD = 4_096;
 const RETRY_MS = 2;
 const SWEEP_MS = 1_000;
 const SWEEP_AORS = 1_000;
@@ -48,22 +46,21 @@ const SWEEP_AORS = 1_000;
 class StoreThread {
   readonly #mesh: Mesh;
   readonly #service: StoreService;
-  readonly #maxPayload: number;
+  readonly #replies: Replies;
   #batch: Delivery[] = [];
-  #held: { to: number; bytes: Uint8Array }[] = [];
   #stopping = false;
   #nextSweep = 0;
 
   constructor(mesh: Mesh, service: StoreService, ringBytes: number) {
     this.#mesh = mesh;
     this.#service = service;
-    this.#maxPayload = ringBytes / 2 - 64;
+    this.#replies = new Replies(mesh, ringBytes);
   }
 
   /** Returns after STORE_STOP. */
   run(): void {
     while (!this.#stopping) {
-      this.#sendHeld();
+      this.#replies.retry();
       this.#mesh.receive(this.#onMessage, BATCH);
       if (this.#batch.length > 0) this.#handle();
       else this.#rest();
@@ -84,22 +81,7 @@ class StoreThread {
   #handle(): void {
     const batch = this.#batch;
     this.#batch = [];
-    for (const reply of this.#service.handle(batch)) this.#reply(reply);
-  }
-
-  #reply({ to, id, result }: Reply): void {
-    let bytes = encodeAnswer({ id, result });
-    // More bindings than any policy lets in, or a ring that was made too small
-    if (bytes.length > this.#maxPayload) bytes = encodeAnswer({ id, result: answer('error') });
-    if (this.#mesh.send(to, STORE_ANSWER, 0, bytes, 0, bytes.length)) return;
-    if (this.#held.length < MAX_HELD) this.#held.push({ to, bytes: Uint8Array.from(bytes) });
-  }
-
-  #sendHeld(): void {
-    if (this.#held.length === 0) return;
-    this.#held = this.#held.filter(
-      ({ to, bytes }) => !this.#mesh.send(to, STORE_ANSWER, 0, bytes, 0, bytes.length),
-    );
+    for (const reply of this.#service.handle(batch)) this.#replies.send(reply);
   }
 
   #rest(): void {
@@ -112,7 +94,7 @@ class StoreThread {
     const { bell } = this.#mesh;
     bell.prepareSleep();
     if (this.#stopping || !this.#mesh.isQuiet()) bell.awake();
-    else bell.wait(this.#held.length > 0 ? RETRY_MS : this.#nextSweep - now);
+    else bell.wait(this.#replies.held > 0 ? RETRY_MS : this.#nextSweep - now);
   }
 }
 
@@ -132,20 +114,9 @@ async function runStoreThread(
   await backend.close();
 }
 
-async function wakerOf(data: StoreThreadData): Promise<((participant: number) => boolean) | undefined> {
-  if (!data.wakeFds) return undefined;
-  const { EventCounter } = await import('../native/eventfd.ts'); // only where node:ffi is known to work
-  const counters = data.wakeFds.map((fd) => new EventCounter(fd));
-  return (participant) => {
-    if (!counters[participant]) return false;
-    counters[participant].signal();
-    return true;
-  };
-}
-
 const data = workerData as StoreThreadData | null;
 if (parentPort && data?.role === 'store') {
   const port = parentPort;
-  await runStoreThread(data, (message) => port.postMessage(message), await wakerOf(data));
+  await runStoreThread(data, (message) => port.postMessage(message), await ringWaker(data.wakeFds));
   port.close();
 }

@@ -1,0 +1,133 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { RedisTarget } from '../config/redis-url.ts';
+import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.ts';
+import { decodeRequest, NO_ANSWER, STORE_REQUEST, STORE_STOP } from './message.ts';
+import { RedisStore } from './redis.ts';
+import { RedisLink } from './redis-link.ts';
+import { Tenure } from './redis-tenure.ts';
+import { Replies, ringWaker } from './replies.ts';
+
+/**
+ * The thread that speaks to a shared store for all shards of a process, as the entry of a worker.
+ *
+ * Why a thread and not a client in each shard: a shard waits in its own epoll, where every socket of a client
+ * library costs it turns with no wait or a rest of at most 20 ms; here the event loop waits for the sockets
+ * and, by waitAsync, for the doorbell. A process has one set of connections however many shards it has,
+ * what they ask in one moment goes out in one write, one place keeps the order of an AOR, and the shards
+ * need not know which store there is. It costs a hop through two rings, some 20 µs, and one core's worth
+ * of msgpack and RESP bounds a process: about 20,000 registrations a second.
+ *
+ * Unlike the thread of the embedded store this one goes on without its server: see redis.ts and
+ * redis-link.ts. Main is told when it goes and when it is back.
+ */
+export interface RedisThreadData {
+  role: 'redis';
+  mesh: MeshDescriptor;
+  /** this thread's place in the mesh */
+  participant: number;
+  target: RedisTarget;
+  /** of all registrars of the store only this one has the number */
+  node: number;
+  incarnation: number;
+  adopted?: string[];
+  /** eventfd of each participant, by its place */
+  wakeFds?: number[];
+}
+
+/** To main. The first is `store-ready`, after the first attempt to connect. */
+export type RedisReport =
+  | { kind: 'store-ready'; reachable: boolean; why: string }
+  | { kind: 'store-state'; reachable: boolean; why: string }
+  | { kind: 'store-retired'; bindings: number }
+  | { kind: 'store-node-taken'; node: number };
+
+const BATCH = 512;
+const RETRY_MS = 2;
+const REST_MS = 1_000;
+
+class RedisThread {
+  readonly #mesh: Mesh;
+  readonly #store: RedisStore;
+  readonly #replies: Replies;
+  #stopping = false;
+  readonly #underWay = new Set<Promise<void>>();
+
+  constructor(mesh: Mesh, store: RedisStore, ringBytes: number) {
+    this.#mesh = mesh;
+    this.#store = store;
+    this.#replies = new Replies(mesh, ringBytes);
+  }
+
+  /** Resolved after STORE_STOP, when what had been asked is answered. */
+  async run(): Promise<void> {
+    const alive = setInterval(() => this.#store.retell(), REST_MS);
+    while (!this.#stopping) {
+      this.#replies.retry();
+      if (this.#mesh.receive(this.#onMessage, BATCH) === 0) await this.#rest();
+      else await new Promise(setImmediate); // the sockets' turn
+    }
+    await Promise.all(this.#underWay);
+    clearInterval(alive);
+  }
+
+  readonly #onMessage: MessageHandler = (from, type, ring) => {
+    if (type === STORE_STOP) this.#stopping = true;
+    if (type !== STORE_REQUEST) return;
+    const { memory, payloadOffset, payloadLength } = ring;
+    const request = decodeRequest(Buffer.from(memory.subarray(payloadOffset, payloadOffset + payloadLength)));
+    if (!request) return;
+    const done = this.#store.handle(request.op).then((result) => {
+      if (request.id !== NO_ANSWER) this.#replies.send({ to: from, id: request.id, result });
+      this.#underWay.delete(done);
+    });
+    this.#underWay.add(done);
+  };
+
+  async #rest(): Promise<void> {
+    const { bell } = this.#mesh;
+    bell.prepareSleep();
+    if (this.#stopping || !this.#mesh.isQuiet()) {
+      bell.awake();
+      return;
+    }
+    const rung = bell.waitAsync(this.#replies.held > 0 ? RETRY_MS : REST_MS);
+    if (rung !== true) await rung;
+  }
+}
+
+async function runRedisThread(data: RedisThreadData, report: (message: RedisReport) => void): Promise<void> {
+  const { target, node, incarnation } = data;
+  const mesh = new Mesh(data.mesh, data.participant, await ringWaker(data.wakeFds));
+  let isFirst = true;
+  const link = new RedisLink({
+    target,
+    onState(reachable, why) {
+      report({ kind: isFirst ? 'store-ready' : 'store-state', reachable, why });
+      isFirst = false;
+      if (!reachable) return;
+      void store.retell();
+      void tenure.renew();
+    },
+  });
+  const store = new RedisStore({ link, node });
+  const tenure = new Tenure({
+    link,
+    store,
+    node,
+    incarnation,
+    adopted: new Set(data.adopted),
+    onRetired: (bindings) => report({ kind: 'store-retired', bindings }),
+    onTaken: () => report({ kind: 'store-node-taken', node }),
+  });
+  await new RedisThread(mesh, store, data.mesh.ringBytes).run();
+  await store.retell();
+  await tenure.end();
+  await link.close();
+}
+
+const data = workerData as RedisThreadData | null;
+if (parentPort && data?.role === 'redis') {
+  const port = parentPort;
+  await runRedisThread(data, (message) => port.postMessage(message));
+  port.close();
+}
