@@ -76,6 +76,8 @@ const HAS_CONTEXT = 1 << 17;
 const FLAGS = 8;
 /** how often the flow had been heard when the request was written to it */
 const HEARD = 9;
+/** when the answer time is over: the low 32 bits of the milliseconds */
+const DUE = 10;
 const SERVER_GENERATION = 11;
 /** which target of its context */
 const TARGET = 12;
@@ -114,6 +116,8 @@ export interface Context {
 
 /** Looking for the transactions of what was lost reads all records: not oftener than this. */
 const SCAN_MS = 20;
+/** A flow of another shard ends without a word to us: so often is it looked at within the answer time. */
+const FLOW_LOOKS = 8;
 const MAX_UNREACHABLE = 64;
 
 export interface TransactionParts {
@@ -286,7 +290,8 @@ export class ProxyTransactions implements TransactionUser {
     this.#keep(client, forwarder.start, forwarder.end);
     table.setWord(client, HEARD, flows.table.messagesIn(slot));
     table.setWord(client, FLAGS, AWAITS_ANSWER);
-    table.setAlarm(client, now() + answerTime);
+    table.setWord(client, DUE, now() + answerTime);
+    table.setAlarm(client, now() + answerTime / FLOW_LOOKS);
     return SENT;
   }
 
@@ -759,6 +764,7 @@ export class ProxyTransactions implements TransactionUser {
       table.release(client);
       return;
     }
+    if (this.#looksAgain(client)) return;
     table.setWord(client, FLAGS, flags & ~AWAITS_ANSWER);
     if (table.word(client, AIM) !== 0 && !this.#contextOf(client)) {
       if (flags & HEARD_BACK || !this.#silent(client)) this.#lastTimer(client);
@@ -908,6 +914,18 @@ export class ProxyTransactions implements TransactionUser {
       counters.inc(Counter.targetFailovers);
       return true;
     }
+  }
+
+  /** The answer time is not over, and the flow still stands. */
+  #looksAgain(client: number): boolean {
+    const { flows, now, answerTime } = this.#p;
+    const { table } = this;
+    const left = (table.word(client, DUE) - now()) | 0;
+    if (left <= 0 || !(table.word(client, LISTENER) & TO_FLOW) || table.state(client) !== CALLING)
+      return false;
+    if (!flows.table.isLive(table.word(client, SLOT), table.word(client, SLOT_GENERATION))) return false;
+    table.setAlarm(client, now() + Math.min(left, answerTime / FLOW_LOOKS));
+    return true;
   }
 
   /** Has anything come from the flow since the request was written to it (DESIGN 7)? From a next hop only a response counts. */

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Agent } from '../harness/agent.ts';
 import { isRequest } from '../harness/inbox.ts';
 import { aorOf, Call, type Place, reply, type Site, startSite } from '../harness/places.ts';
-import { bound } from '../harness/registrar.ts';
+import { bound, boundBecomes } from '../harness/registrar.ts';
 import { unique } from '../harness/sip.ts';
 
 /** HOLDFAST_FLOW_ANSWER_S of the server; an edge before it has twice that time */
@@ -245,5 +245,27 @@ describe('an edge that gave no answer', () => {
     reply(through, await again.at(through), 200);
     expect(await again.status()).toBe(200);
     await again.notAt(low);
+  });
+});
+
+describe('several shards', () => {
+  it('a connection that ends, on whichever shard it is, ends its branch long before the answer time [AP-7-07 AP-7-02]', async () => {
+    const many = await startSite('memory', { clocked: true, settings: { WORKERS: '3' } });
+    try {
+      const from = await many.caller();
+      for (let i = 0; i < 6; i++) {
+        const user = unique('u');
+        const [second, first] = await many.device(user, ['UDP', 'TCP']);
+        const call = new Call(from, aorOf(user));
+        await call.at(first);
+        await first.agent.close();
+        await boundBecomes(from, aorOf(user), (contacts) => contacts.length === 1);
+        await many.registrar.server.advance(ANSWER_MS / 4);
+        reply(second, await call.at(second), 200);
+        expect(await call.status()).toBe(200);
+      }
+    } finally {
+      await many.close();
+    }
   });
 });
