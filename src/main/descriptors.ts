@@ -22,7 +22,7 @@ import { Cause } from '../shared/cause.ts';
 import type { Clock } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
-import type { Mesh } from '../shared/mesh.ts';
+import type { Mesh, MessageHandler } from '../shared/mesh.ts';
 import { UDP } from '../wire/via.ts';
 
 const BACKLOG = 4_096;
@@ -48,6 +48,8 @@ export interface Accepting {
   counters: Counters;
   log: Logger;
   clock: Clock;
+  /** what the shards say to main */
+  onMail: MessageHandler;
 }
 
 export class Descriptors {
@@ -129,13 +131,17 @@ export class Descriptors {
 
   readonly #loop = (): void => {
     if (!this.#accepting) return;
-    const now = this.#accepting.clock.now();
-    const n = this.#own.wait(LONGEST_WAIT_MS);
+    const { mail, clock, onMail } = this.#accepting;
+    const now = clock.now();
+    mail.bell.prepareSleep();
+    const n = this.#own.wait(mail.isQuiet() ? LONGEST_WAIT_MS : 0);
+    mail.bell.awake();
     for (let i = 0; i < n; i++) {
       const which = this.#own.data0(i);
       if (which >= 0) this.#acceptFrom(this.#listening[which]);
       else if (which === WAKE_UP) this.#signals[0]?.drain();
     }
+    mail.receive(onMail, BATCH);
     if (this.#restUntil > 0 && now >= this.#restUntil) {
       this.#restUntil = 0;
       for (const [i, { fd }] of this.#listening.entries()) this.#own.add(fd, EPOLLIN, i, 0);

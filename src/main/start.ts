@@ -28,6 +28,7 @@ import type { Descriptors } from './descriptors.ts';
 import { nameServers, Resolver } from './dns.ts';
 import { HostsFile } from './hostsfile.ts';
 import { Locator } from './locator.ts';
+import { mailHandler, readMail } from './mailbox.ts';
 import { Supervisor } from './supervisor.ts';
 import { Upstreams, waysOf } from './upstreams.ts';
 import { assertVacant } from './vacant.ts';
@@ -110,10 +111,14 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   publish = publisher(boot, mail, shards);
   const storeThread = registrar ? await startStore(config, incarnation, boot, log) : undefined;
 
+  let stopMail = () => {};
   const supervisor = new Supervisor({ boot, shards, descriptors, mail, table, counters, log });
   try {
     await supervisor.start();
-    await descriptors?.accept({ mail, table, counters, log, clock: new Clock(clock) });
+    const onMail = mailHandler(mail, location.locator);
+    if (descriptors)
+      await descriptors.accept({ mail, table, counters, log, clock: new Clock(clock), onMail });
+    else stopMail = readMail(mail, onMail);
   } catch (error) {
     await supervisor.stop().catch(() => {});
     location.stop();
@@ -131,6 +136,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     counters,
     async stop() {
       descriptors?.stopAccepting();
+      stopMail();
       location.stop();
       await supervisor.stop();
       if (storeThread) await stopStore(storeThread, mail, store);

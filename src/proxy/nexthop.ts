@@ -1,15 +1,20 @@
 /**
  * Where a request goes that does not go down a flow: an address, a transport and the listener of ours
  * whose name its Via carries; of the upstream, which of its targets, and whether another one may take its
- * place. Numeric hosts only are resolved here.
+ * place. Of another host that is a name it is known, by `names`, where it is, or it says what must be asked.
  */
 import { Endpoint } from '../net/endpoint.ts';
-import type { Target } from '../net/targets.ts';
+import type { Destination, Location, Target } from '../net/targets.ts';
 import { SIPS, type UriView } from '../wire/address.ts';
 import { latin1 } from '../wire/chars.ts';
 import { TCP, UDP } from '../wire/via.ts';
 import type { Own } from './own.ts';
 import { NO_TARGET } from './targetset.ts';
+
+/** What is known of destinations now; undefined: nothing yet. */
+export interface Names {
+  find(destination: Destination): Location | undefined;
+}
 
 /** RFC 3261 18.1.1: more than this goes over a transport with congestion control, since the path's MTU is unknown. */
 const MOST_BY_UDP = 1_300;
@@ -26,6 +31,11 @@ export class NextHop {
   movable = false;
   /** TCP for the size of the request alone */
   sized = false;
+  names: Names | undefined;
+  /** after a `toUri` that was false: what must be asked first */
+  wanted: Destination | undefined;
+  /** after a `toUri` that was false: name servers are silent, another time it may be known */
+  silent = false;
   readonly #own: Own;
   readonly #coreListener: number;
 
@@ -45,8 +55,10 @@ export class NextHop {
     return this.#choose();
   }
 
-  /** False: the host is a name, or no listener of ours fits its transport and family. */
+  /** False: the host is a name that is not known (yet), or no listener of ours fits its transport and family. */
   toUri(buf: Uint8Array, uri: UriView): boolean {
+    this.wanted = undefined;
+    this.silent = false;
     if (!uri.isSip || uri.scheme === SIPS) return false;
     if (uri.transport === 0 && uri.transportFrom >= 0) return false;
     const hostStart = uri.maddrStart >= 0 ? uri.maddrStart : uri.hostStart;
@@ -55,7 +67,29 @@ export class NextHop {
     this.#named = uri.transport !== 0;
     this.slot = NO_TARGET;
     this.movable = this.sized = false;
-    if (!this.address.parse(latin1(buf, hostStart, hostEnd), uri.port || 5060)) return false;
+    const host = latin1(buf, hostStart, hostEnd);
+    if (this.address.parse(host, uri.port || 5060)) return this.#choose();
+    return this.#toName({
+      scheme: 'sip',
+      host: host.toLowerCase(),
+      port: uri.port,
+      transport: uri.transport,
+    });
+  }
+
+  /** The first of its targets: who has a choice, and hears how it went, is the upstream alone. */
+  #toName(destination: Destination): boolean {
+    if (!this.names) return false;
+    const location = this.names.find(destination);
+    if (!location) {
+      this.wanted = destination;
+      return false;
+    }
+    const [target] = location.targets;
+    this.silent = location.failure === 'no-answer' || location.failure === 'busy';
+    if (!target) return false;
+    this.transport = target.transport;
+    this.address.copy(target.address);
     return this.#choose();
   }
 

@@ -11,6 +11,7 @@
  */
 import type { Flows } from '../flow/flows.ts';
 import { FORGED, GONE } from '../flow/flows.ts';
+import type { Destination } from '../net/targets.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { TEL, UriView } from '../wire/address.ts';
 import { ascii, latin1 } from '../wire/chars.ts';
@@ -51,6 +52,8 @@ const ROUTE_NAME = ascii('Route: <');
 /** Via and Path or Record-Route, in octets */
 const USUALLY_ADDED = 250;
 const RETRY_AFTER = ['Retry-After: 5'];
+/** the next hop's name must be asked for */
+const WAITS = -1;
 const REASONS: Record<number, string> = {
   403: 'Forbidden',
   404: 'Not Found',
@@ -111,6 +114,8 @@ export class StatelessProxy {
   /** with HOLDFAST_FORWARDING=stateful */
   transactions: ProxyTransactions | undefined;
   callSeen: CallSeen = () => {};
+  /** Parks the request until this destination is known, and routes it again. False: it cannot wait. */
+  ask: (destination: Destination) => boolean = () => false;
 
   /** the first Route value that is not ours; how many of the last are gone (strict router before us) */
   #next = 0;
@@ -379,7 +384,12 @@ export class StatelessProxy {
         return;
       }
     }
-    const status = this.#choose(hasRoute);
+    let status = this.#choose(hasRoute);
+    if (status === WAITS) {
+      const { wanted } = this.#nextHop;
+      if (wanted && this.ask(wanted)) return;
+      status = 503;
+    }
     if (status !== 0) {
       this.refuse(status, REASONS[status], status === 503 ? RETRY_AFTER : undefined);
       return;
@@ -410,15 +420,23 @@ export class StatelessProxy {
       if (upstream && slot !== OTHER_HOST) return this.#toUpstream(upstream, slot);
       if (!may && !(upstream === undefined && source.remote.isLoopback)) return 403;
       if (this.#nextHop.toUri(buf, uri)) return 0;
-      return upstream ? this.#toUpstream(upstream, ANY_TARGET) : 502;
+      if (this.#nextHop.wanted) return WAITS;
+      return upstream ? this.#toUpstream(upstream, ANY_TARGET) : this.#nowhere(502);
     }
     if (source.fromUpstream || (this.#authorised && hasToTag(m))) {
       if (this.#nextHop.toUri(buf, this.#target)) return 0;
-      if (source.fromUpstream) return 404; // to a name: sending it back would be a loop
+      if (this.#nextHop.wanted) return WAITS;
+      if (source.fromUpstream) return this.#nowhere(404); // sending it back would be a loop
     }
     if (upstream) return this.#toUpstream(upstream, ANY_TARGET);
     if (!may && !source.remote.isLoopback) return 403;
-    return this.#nextHop.toUri(buf, this.#target) ? 0 : 502;
+    if (this.#nextHop.toUri(buf, this.#target)) return 0;
+    return this.#nextHop.wanted ? WAITS : this.#nowhere(502);
+  }
+
+  /** The status for a next hop that is not found; 503 where the name servers are silent. */
+  #nowhere(status: number): number {
+    return this.#nextHop.silent ? 503 : status;
   }
 
   /** To one target, or to whichever this request is for. */

@@ -25,6 +25,10 @@ export const FAIL = 5;
 
 /** main -> shard: payload: the targets of the upstream from now on (net/targets.ts) */
 export const UPSTREAM = 7;
+/** shard -> main: word: a number for the question; payload: a destination (net/targets.ts) */
+export const LOCATE = 9;
+/** main -> shard: word: the question; payload: its targets */
+export const LOCATED = 10;
 /** shard -> shard: words: an address, its port | family << 16. ICMP says that nobody listens there */
 export const UNREACHABLE = 8;
 

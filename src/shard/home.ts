@@ -7,6 +7,7 @@
  */
 import type { Flows } from '../flow/flows.ts';
 import { LIVE } from '../flow/flows.ts';
+import type { Destination } from '../net/targets.ts';
 import type { Answers } from '../proxy/answer.ts';
 import type { Branch } from '../proxy/branch.ts';
 import { pathValue, writeRecordRoute } from '../proxy/edge.ts';
@@ -47,6 +48,7 @@ import {
   VIA,
 } from '../wire/names.ts';
 import { canonicalAor, parseSipUri, type SipUri } from '../wire/uri.ts';
+import type { Locations } from './locations.ts';
 
 /** RFC 5393 5.3.3: the default and the most. */
 const MOST_BREADTH = 60;
@@ -78,6 +80,8 @@ export interface HomeParts {
   clock: Clock;
   policy: RegisterPolicy;
   coreListener: number;
+  /** where names are asked about */
+  locations?: Pick<Locations, 'wait'>;
   /** seconds */
   flowTimer: number;
   /** a flow was confirmed by a registration here */
@@ -240,6 +244,7 @@ export class LocalHome implements Home {
 
   /** To what is registered: in several places by transactions, without them to the best that can be reached. */
   #deliver(bindings: readonly Binding[]): void {
+    if (this.#asks(bindings)) return;
     const { exchange, proxy, answers } = this.#p;
     const { transactions } = proxy;
     if (transactions && exchange.source.transaction >= 0) {
@@ -255,6 +260,27 @@ export class LocalHome implements Home {
       return;
     }
     answers.send(480, 'Temporarily Unavailable'); // AP-7-11
+  }
+
+  /** Next hops by name that are not known yet. One that is reached by its flow is not asked about (3263-x-01). */
+  #asks(bindings: readonly Binding[]): boolean {
+    const { locations, nextHop, own, proxy } = this.#p;
+    let wanted: Destination[] | undefined;
+    for (const binding of bindings) {
+      if (!locations || binding.flow !== undefined) continue;
+      const text = (binding.path[0] && parseNameAddr(binding.path[0])?.uri) || binding.contact;
+      const bytes = Buffer.from(text, 'latin1');
+      if (!this.#uri.parse(bytes, 0, bytes.length) || own.isSelf(bytes, this.#uri)) continue;
+      if (nextHop.toUri(bytes, this.#uri) || !nextHop.wanted) continue;
+      wanted ??= [];
+      wanted.push(nextHop.wanted);
+    }
+    if (!wanted || !locations) return false;
+    return locations.wait(wanted, () => {
+      this.#found = bindings;
+      proxy.route();
+      this.#found = undefined;
+    });
   }
 
   #fork(bindings: readonly Binding[], transactions: ProxyTransactions): void {

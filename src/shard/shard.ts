@@ -11,7 +11,7 @@ import { Keyring } from '../flow/keyring.ts';
 import { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net, NetHandler } from '../net/net.ts';
-import { decodeTargets } from '../net/targets.ts';
+import { type Destination, decodeTargets, encodeDestination } from '../net/targets.ts';
 import { type Logger, Sampled } from '../observe/log.ts';
 import { Answers } from '../proxy/answer.ts';
 import { Branch } from '../proxy/branch.ts';
@@ -21,6 +21,7 @@ import { Forwarder } from '../proxy/forward.ts';
 import { NextHop } from '../proxy/nexthop.ts';
 import { Offspring } from '../proxy/offspring.ts';
 import { Own } from '../proxy/own.ts';
+import { Parking } from '../proxy/parked.ts';
 import { Probes } from '../proxy/probes.ts';
 import { StatelessProxy } from '../proxy/proxy.ts';
 import { Responses } from '../proxy/response.ts';
@@ -62,6 +63,8 @@ import {
   FLOW_FAILED,
   FLOW_WRITE,
   HANDOFF,
+  LOCATE,
+  LOCATED,
   RESPONSE,
   type ShardBoot,
   STOP,
@@ -70,6 +73,7 @@ import {
 } from './boot.ts';
 import { Connections } from './connections.ts';
 import { LocalHome } from './home.ts';
+import { Locations } from './locations.ts';
 import { ShardOutlet } from './outlet.ts';
 import { Trust } from './trust.ts';
 
@@ -77,6 +81,8 @@ import { Trust } from './trust.ts';
 const RING_BUDGET = 1_024;
 const FIRST_TOKEN_OCTET = 33;
 const PROBES_AT_ONCE = 64;
+/** main's number in the mesh */
+const MAIN = 0;
 /** ICMP errors for one address come in runs */
 const TELL_AGAIN_MS = 20;
 
@@ -111,6 +117,7 @@ export class Shard implements NetHandler {
   readonly #secondBranch: Branch;
   readonly #transactions: ProxyTransactions | undefined;
   readonly #probes: Probes | undefined;
+  readonly #locations: Locations;
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
@@ -180,6 +187,18 @@ export class Shard implements NetHandler {
     branch.life = boot.life;
     this.#answers = new Answers(this.#exchange, outlet, branch, counters, config.rport === 'always');
     const nextHop = new NextHop(own, config.coreListener);
+    this.#locations = new Locations({
+      parking: new Parking(this.#exchange, counters),
+      now: () => clock.now(),
+      isWanted: () => {
+        const { transaction, transactionGeneration } = this.#exchange.source;
+        return (
+          transaction < 0 || this.#transactions?.table.isLive(transaction, transactionGeneration) === true
+        );
+      },
+      ask: (id, destination) => this.#ask(id, destination),
+    });
+    nextHop.names = this.#locations;
     const forwarder = new Forwarder(this.#exchange, own, branch, this.#answers);
     this.#proxy = new StatelessProxy({
       exchange: this.#exchange,
@@ -208,6 +227,7 @@ export class Shard implements NetHandler {
       config.flowTimer,
     );
     this.#proxy.callSeen = this.#callSeen;
+    this.#proxy.ask = (destination) => this.#locations.wait([destination], () => this.#proxy.route());
     if (config.forwarding === 'stateful')
       this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder, own);
     this.#proxy.transactions = this.#transactions;
@@ -250,6 +270,7 @@ export class Shard implements NetHandler {
         clock,
         policy: { ...DEFAULT_POLICY, minExpires: config.minExpires, maxExpires: config.maxExpires },
         coreListener: config.coreListener,
+        locations: this.#locations,
         flowTimer: config.flowTimer,
         registrationSeen: this.#registrationSeen,
       });
@@ -307,6 +328,13 @@ export class Shard implements NetHandler {
   #failover(upstream: Upstream, { self, config }: ShardBoot, branch: Branch, own: Own): Failover {
     const hop = new NextHop(own, config.coreListener);
     return new Failover({ exchange: this.#exchange, upstream, hop, own, branch, shard: self });
+  }
+
+  #ask(id: number, destination: Destination): boolean {
+    const octets = encodeDestination(destination);
+    if (!octets) return false;
+    this.#mesh.words[0] = id;
+    return this.#mesh.send(MAIN, LOCATE, 1, octets, 0, octets.length);
   }
 
   #post(shard: number, type: number, word0: number, word1: number, start: number, end: number): void {
@@ -529,6 +557,7 @@ export class Shard implements NetHandler {
     let next = this.#flows.advance(now);
     if (this.#transactions) next = Math.min(next, this.#transactions.turn(now));
     if (this.#probes) next = Math.min(next, this.#probes.turn(now));
+    next = Math.min(next, this.#locations.turn(now));
     if (!this.#store) return next;
     this.#store.turn(now);
     return this.#store.waiting > 0 ? Math.min(next, now + 100) : next;
@@ -570,8 +599,14 @@ export class Shard implements NetHandler {
         return;
       }
       case UPSTREAM:
-        this.#targets(ring.memory.slice(ring.payloadOffset, ring.payloadOffset + ring.payloadLength));
+        this.#targets(payloadOf(ring));
         return;
+      case LOCATED: {
+        const location = decodeTargets(payloadOf(ring));
+        this.#exchange.ds = this.#ds;
+        if (location) this.#locations.answered(ring.word(0), location);
+        return;
+      }
       case STOP:
         this.#stopped();
         return;
@@ -680,6 +715,9 @@ export class Shard implements NetHandler {
     });
   };
 }
+
+const payloadOf = (ring: Ring): Uint8Array =>
+  ring.memory.slice(ring.payloadOffset, ring.payloadOffset + ring.payloadLength);
 
 function upstreamOf({ upstreams, probe }: Config, keyring: Keyring, now: () => number): Upstream | undefined {
   if (upstreams.length === 0) return undefined;

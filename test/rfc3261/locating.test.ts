@@ -3,7 +3,8 @@
  * own that writes down each question.
  */
 import { afterEach, describe, expect, it } from 'vitest';
-import { registerFlow, sendDown } from '../harness/flows.ts';
+import type { Agent } from '../harness/agent.ts';
+import { composeRegister, registerFlow, sendDown } from '../harness/flows.ts';
 import { isRequest, isResponse } from '../harness/inbox.ts';
 import { unique } from '../harness/sip.ts';
 import { ask, nowhere, Site, served, whichever } from '../harness/site.ts';
@@ -99,6 +100,79 @@ describe('a request that needs no name', () => {
     const callId = sendDown(core, flow, 'MESSAGE', { uri: 'sip:u@phone.invalid' });
     await phone.next(isRequest('MESSAGE', callId));
     expect(site.dns.asked.length).toBe(asked);
+  });
+});
+
+describe('a name that a request brings', () => {
+  const started = async () => {
+    const site = await prepare();
+    const [core, far] = [await site.udp(), await site.udp()];
+    site.dns.srv('_sip._udp.far.test', 1, 1, far.port, 'host.far.test').add('A', 'host.far.test', far.host);
+    await site.start(`sip:${core.hostPort}`);
+    const toName = (from: Agent, host: string, route?: string[]) => {
+      const callId = unique('call-');
+      const options = route === undefined ? { callId } : { callId, route };
+      from.send(from.compose('MESSAGE', `sip:bob@${host}`, options));
+      return callId;
+    };
+    return { site, core, far, toName };
+  };
+
+  it('is resolved for the upstream, once for its TTL [3263-4.1-01]', async () => {
+    const { site, core, far, toName } = await started();
+    for (let i = 0; i < 3; i++) {
+      const callId = toName(core, 'far.test');
+      far.reply(await far.next(isRequest('MESSAGE', callId)), 200, 'OK');
+      await core.next(isResponse(200, callId));
+    }
+    expect(site.dns.questions.filter((question) => question === 'A host.far.test')).toHaveLength(1);
+  });
+
+  it('that is nowhere is 404, one under .invalid without a question', async () => {
+    const { site, core, toName } = await started();
+    await core.next(isResponse(404, toName(core, 'nowhere.test')));
+    const asked = site.dns.asked.length;
+    await core.next(isResponse(404, toName(core, 'phone.invalid')));
+    expect(site.dns.asked.length).toBe(asked);
+  });
+
+  it('about which the name server is silent is 503, and holds up nobody else', async () => {
+    const { site, core, toName } = await started();
+    site.dns.script = () => [];
+    const callId = toName(core, 'far.test');
+    await served(await site.client(), core);
+    expect(core.arrivals.filter(isResponse(undefined, callId))).toEqual([]);
+    await core.next(isResponse(503, callId));
+  });
+
+  it('is not even asked about for who may not choose a next hop', async () => {
+    const { site, toName } = await started();
+    const client = await site.client();
+    await client.next(isResponse(403, toName(client, 'example.test', ['<sip:far.test;lr>'])));
+    expect(site.dns.asked).toEqual([]);
+  });
+
+  it('in the Path of a binding is resolved for a request to it [3263-4.2-01]', async () => {
+    const site = await prepare();
+    const edge = await site.udp();
+    site.dns.add('A', 'edge.test', edge.host);
+    await site.start('', { settings: { DOMAINS: 'example.test', STORE: 'memory:', TRUSTED: edge.host } });
+    const { bytes, callId, aor } = composeRegister(edge, {
+      moreVia: ['SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKphone'],
+      headers: [['Path', `<sip:token@edge.test:${edge.port};lr;ob>`]],
+    });
+    edge.send(bytes);
+    await edge.next(isResponse(200, callId));
+    const client = await site.client();
+    for (let i = 0; i < 2; i++) {
+      const call = unique('call-');
+      client.send(client.compose('MESSAGE', aor, { callId: call }));
+      const got = await edge.next(isRequest('MESSAGE', call));
+      expect(got.message.all('Route')).toEqual([`<sip:token@edge.test:${edge.port};lr;ob>`]);
+      edge.reply(got, 200, 'OK');
+      await client.next(isResponse(200, call));
+    }
+    expect(site.dns.questions).toEqual(['A edge.test']);
   });
 });
 
