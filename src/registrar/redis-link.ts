@@ -48,6 +48,23 @@ interface Connection {
   send(key: string, args: Argument[]): Promise<Reply>;
   masters(): Promise<Server[]>;
   destroy(): void;
+  end: End;
+}
+
+/** The end of a connection, which may come before anyone has asked to be told. */
+class End {
+  #why: string | undefined;
+  #told: ((why: string) => void) | undefined;
+
+  readonly come = (error: Error): void => {
+    this.#why ??= error.message || error.name;
+    this.#told?.(this.#why);
+  };
+
+  tell(whom: (why: string) => void): void {
+    this.#told = whom;
+    if (this.#why !== undefined) whom(this.#why);
+  }
 }
 
 /** What a server says when another moment or another server is needed. */
@@ -160,13 +177,14 @@ export class RedisLink {
     for (let attempt = 0; !this.#closed; attempt++) {
       let why = '';
       try {
-        const connection = await this.#connect((w) => this.#lost(connection, w));
+        const connection = await this.#connect();
         if (this.#closed) {
           connection.destroy();
           return;
         }
         this.#connection = connection;
         this.#say(true, '');
+        connection.end.tell((reason) => this.#lost(connection, reason));
         return;
       } catch (error) {
         why = error instanceof Error ? error.message || error.name : String(error);
@@ -185,15 +203,15 @@ export class RedisLink {
     });
   }
 
-  async #connect(lost: (why: string) => void): Promise<Connection> {
+  async #connect(): Promise<Connection> {
     const { target } = this.#options;
     let failure: unknown;
     for (const place of target.places) {
       try {
-        const single = await connectServer(target, place, this.#deadline, lost);
+        const single = await connectServer(target, place, this.#deadline);
         if (!single.isCluster) return single.connection;
         single.connection.destroy();
-        return await connectCluster(target, this.#deadline, lost);
+        return await connectCluster(target, this.#deadline);
       } catch (error) {
         failure = error;
       }
@@ -236,7 +254,6 @@ async function connectServer(
   target: RedisTarget,
   place: RedisTarget['places'][number],
   timeout: number,
-  lost: (why: string) => void,
 ): Promise<{ connection: Connection; isCluster: boolean }> {
   const options = common(target, timeout);
   const client = createClient({
@@ -244,7 +261,8 @@ async function connectServer(
     socket: { ...options.socket, host: place.host, port: place.port },
     database: target.db,
   });
-  client.on('error', (error: Error) => lost(error.message || error.name));
+  const end = new End();
+  client.on('error', end.come);
   const send = (args: Argument[]): Promise<Reply> => client.sendCommand(args, AS_OCTETS);
   try {
     await client.connect();
@@ -257,6 +275,7 @@ async function connectServer(
         send: (_key, args) => send(args),
         masters: async () => [{ send }],
         destroy: () => client.destroy(),
+        end,
       },
     };
   } catch (error) {
@@ -265,11 +284,7 @@ async function connectServer(
   }
 }
 
-async function connectCluster(
-  target: RedisTarget,
-  timeout: number,
-  lost: (why: string) => void,
-): Promise<Connection> {
+async function connectCluster(target: RedisTarget, timeout: number): Promise<Connection> {
   const { RESP, ...defaults } = common(target, timeout);
   const cluster = createCluster({
     RESP,
@@ -277,8 +292,9 @@ async function connectCluster(
     defaults,
   });
   // Whichever master goes away: all is looked at anew, since its successor is another server.
-  cluster.on('error', (error: Error) => lost(error.message || error.name));
-  cluster.on('node-error', (error: Error) => lost(error.message || error.name));
+  const end = new End();
+  cluster.on('error', end.come);
+  cluster.on('node-error', end.come);
   const masters = async (): Promise<Server[]> =>
     Promise.all(
       cluster.masters.map(async (master) => {
@@ -297,6 +313,7 @@ async function connectCluster(
     send: (key, args) => cluster.sendCommand(key, false, args, AS_OCTETS),
     masters,
     destroy: () => cluster.destroy(),
+    end,
   };
 }
 

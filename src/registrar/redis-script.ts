@@ -114,8 +114,8 @@ end
 
 /**
  * One REGISTER, completely or not at all. KEYS: hash. ARGV: now, Call-ID, CSeq, clear, most bindings, flow,
- * time of its claim, what age of a claim is too old, life of a tombstone; for each Contact: key, seconds,
- * route, coarse, loose, body. Answers status, now, values. 'late': the claim may have been forgotten.
+ * time of its claim, what age of a claim is too old; for each Contact: key, seconds, route, coarse, loose,
+ * body. Answers status, now, values. 'busy': tombstones made since the claim may have been forgotten.
  */
 export const UPDATE = script(`${CLOCK}${HASH}
 local key, now = KEYS[1], clock(ARGV[1])
@@ -123,7 +123,7 @@ local callId, cseq, clear, most = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', to
 local flow, claimed, patience = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local s = read(key, now)
 if s.tombs['t:' .. flow] then return reply('flow-closed', now) end
-if claimed and now - claimed > patience then return reply('late', now) end
+if claimed and now - claimed > patience then return reply('busy', now) end
 
 local order = math.max(s.order + 1, now)
 local after = {}

@@ -28,7 +28,7 @@ import type { StoreOp, StoreResult, StoreStatus, UpdateOp } from './store.ts';
  *
  * RETIRE leaves a tombstone at the AOR too. So whichever order the four come in, a binding of a closed flow
  * is refused by CLAIM, or refused by the AOR's tombstone, or removed. Both tombstones are remembered for
- * five minutes; a write that comes later than half of that after its claim claims again. If a registrar dies
+ * five minutes; a write that comes later than half of that after its claim is refused as 'busy'. If a registrar dies
  * between CLOSE and RETIRE, its next life repeats it (redis-tenure.ts), else the bindings are found dead by 430.
  *
  * Cost: one round trip, two with a flow of its own. An AOR's operations keep their order.
@@ -126,14 +126,9 @@ export class RedisStore {
     const flow = life > 0 ? flowOf(this.#node, op.flow, op.path) : '';
     if (flow === '') return this.#inOrder(op.aor, () => this.#write(op, '', 0));
     const work = this.#inOrder(op.aor, async () => {
-      for (;;) {
-        const [tomb, aors] = flowKeys(flow);
-        const args = [this.#now(op.now), op.aor, `${life + this.#tombstone}`];
-        const claimed = (await this.#link.call(CLAIM, [tomb, aors], args)) as number;
-        if (claimed === 0) return answer('flow-closed');
-        const result = await this.#write(op, flow, claimed);
-        if ((result.status as string) !== 'late') return result;
-      }
+      const args = [this.#now(op.now), op.aor, `${life + this.#tombstone}`];
+      const claimed = (await this.#link.call(CLAIM, flowKeys(flow), args)) as number;
+      return claimed === 0 ? answer('flow-closed') : this.#write(op, flow, claimed);
     });
     this.#claiming.set(op.aor, work);
     try {
