@@ -7,17 +7,17 @@ import { Holdfast } from '../harness/holdfast.ts';
 import { isFinal, isRequest, isResponse } from '../harness/inbox.ts';
 import { freshHost } from '../harness/ports.ts';
 import { parseNameAddr, type SipMessage, unique } from '../harness/sip.ts';
-import { KamailioCore } from './kamailio.ts';
+import { Kamailio } from './kamailio.ts';
 import { find } from './program.ts';
 
 describe.skipIf(!find('kamailio'))('a Kamailio core behind the edge', () => {
-  let kamailio: KamailioCore;
+  let kamailio: Kamailio;
   let edge: Holdfast;
   let caller: UdpAgent;
   const agents: Agent[] = [];
 
   beforeAll(async () => {
-    kamailio = await KamailioCore.start();
+    kamailio = await Kamailio.core();
     const upstream = `sip:${kamailio.host}:${kamailio.port};transport=udp`;
     edge = await Holdfast.start({ settings: { UPSTREAM: upstream } });
     caller = await UdpAgent.open({ host: freshHost(), peer: kamailio, name: 'caller' });

@@ -1,14 +1,15 @@
-/** Kamailio as registrar and core behind the edge: kamailio-core.cfg on a loopback host of its own. */
-import { globSync } from 'node:fs';
+/** Kamailio on a loopback host of its own: as registrar and core (kamailio-core.cfg) or as edge (kamailio-edge.cfg). */
+import { globSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { UdpAgent } from '../harness/agent.ts';
+import { type Address, UdpAgent } from '../harness/agent.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
 import { eventually, folderFor, Program } from './program.ts';
 
-const CONFIG = fileURLToPath(new URL('kamailio-core.cfg', import.meta.url));
+const CORE = fileURLToPath(new URL('kamailio-core.cfg', import.meta.url));
+const EDGE = fileURLToPath(new URL('kamailio-edge.cfg', import.meta.url));
 
-export class KamailioCore {
+export class Kamailio {
   readonly host: string;
   readonly port: number;
   private readonly program: Program;
@@ -19,16 +20,25 @@ export class KamailioCore {
     this.program = program;
   }
 
-  static async start(): Promise<KamailioCore> {
+  /** `flows`: tries the next flow of an instance when one has failed. */
+  static core(options: { flows?: boolean } = {}): Promise<Kamailio> {
+    return Kamailio.start(CORE, options.flows ? ['FLOWS'] : []);
+  }
+
+  static edge(core: Address): Promise<Kamailio> {
+    return Kamailio.start(EDGE, [`CORE_URI="sip:${core.host}:${core.port};transport=udp"`]);
+  }
+
+  private static async start(config: string, defines: string[]): Promise<Kamailio> {
     const [tm] = globSync('/usr/{lib,lib64,local/lib}/{,*/}kamailio/modules/tm.so');
     if (!tm) throw new Error('the modules of Kamailio are not installed');
     const folder = await folderFor('kamailio');
     const host = freshHost();
     const port = await freePort(host);
+    const all = [...defines, `LISTEN_UDP=udp:${host}:${port}`, `LISTEN_TCP=tcp:${host}:${port}`];
     const program = new Program('kamailio', folder, [
-      ...['-f', CONFIG, '-DD', '-E', '-m', '64', '-M', '8', '-Y', folder, '-w', folder],
-      ...['-A', `LISTEN_UDP=udp:${host}:${port}`, '-A', `LISTEN_TCP=tcp:${host}:${port}`],
-      ...['-A', `MPATH="${dirname(tm)}/"`],
+      ...['-f', config, '-DD', '-E', '-m', '64', '-M', '8', '-Y', folder, '-w', folder],
+      ...[...all, `MPATH="${dirname(tm)}/"`].flatMap((define) => ['-A', define]),
     ]);
     const probe = await UdpAgent.open({ host: freshHost(), peer: { host, port } });
     try {
@@ -43,11 +53,19 @@ export class KamailioCore {
     } finally {
       await probe.close();
     }
-    return new KamailioCore(host, port, program);
+    return new Kamailio(host, port, program);
   }
 
   get output(): string {
     return this.program.output;
+  }
+
+  /** SIGKILL to each of its processes: none can say goodbye. */
+  async kill(): Promise<void> {
+    const { pid } = this.program;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ');
+    for (const each of [pid, ...children.map(Number)]) if (each > 0) process.kill(each, 'SIGKILL');
+    await this.program.ended;
   }
 
   stop(): Promise<void> {

@@ -41,6 +41,10 @@ export class Program {
     this.ended = new Promise((resolve) => this.child.once('close', (code) => resolve(code)));
   }
 
+  get pid(): number {
+    return this.child.pid as number;
+  }
+
   async stop(): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       this.child.kill('SIGTERM');
