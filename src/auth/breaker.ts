@@ -33,7 +33,7 @@ export class Breaker {
 
   /** Milliseconds until the next trial. */
   wait(now: number): number {
-    return this.#pause === 0 ? 0 : Math.max(0, this.#until - now);
+    return this.#pause === 0 ? 0 : Math.max(0, Math.round(this.#until - now));
   }
 
   /** True if this closed it. */

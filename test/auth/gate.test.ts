@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { answerChallenge, passwordAccount, type Session } from '../../src/auth/client.ts';
 import { type Credentials, type Lookup, ownAor } from '../../src/auth/credentials.ts';
-import { ALGORITHMS, type Algorithm, ha1Of } from '../../src/auth/digest.ts';
+import { ALGORITHMS, type Algorithm, digestLength, ha1Of } from '../../src/auth/digest.ts';
 import { type Decision, Gate, type GatePolicy, type GateRequest } from '../../src/auth/gate.ts';
 import { Nonces } from '../../src/auth/nonce.ts';
 import { Keyring } from '../../src/flow/keyring.ts';
@@ -171,6 +171,17 @@ describe('a request with credentials', () => {
     // who has not proved a name may have typed a password there
     expect([wrong.user, nobody.user]).toEqual([undefined, undefined]);
     expect(users.asked).toEqual(['dora', 'mallory']);
+  });
+
+  it('of nobody is not accepted by any secret that stands for none', () => {
+    const { gate } = gateOf();
+    const challenge = valuesOf(ask(gate, REGISTER).headers);
+    const nothing = { user: 'mallory', ha1: (algorithm: Algorithm) => '0'.repeat(digestLength(algorithm)) };
+    const session = answerChallenge(challenge, nothing);
+    expect(session && ask(gate, answered(REGISTER, session))).toMatchObject({
+      kind: 'challenge',
+      why: 'unknown-user',
+    });
   });
 
   it('that is sent again as it was is challenged with stale=true, on any shard [7616-x-01]', () => {
