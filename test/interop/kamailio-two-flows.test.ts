@@ -31,43 +31,45 @@ type Transport = (typeof TRANSPORTS)[number];
 const METHODS = ['INVITE', 'MESSAGE'];
 
 class Net {
-  readonly core: Address & { stop(): Promise<void> };
-  readonly caller: UdpAgent;
-  readonly domain: string;
-  readonly lastIsFirst: boolean;
+  domain = DOMAIN;
+  /** the core tries the flow that was registered last */
+  lastIsFirst = true;
+  caller!: UdpAgent;
   /** the edge of the flow that is tried first, and the other one */
-  readonly first: Edge;
-  readonly second: Edge;
-  readonly agents: Agent[] = [];
+  first!: Edge;
+  second!: Edge;
+  readonly #closing: (() => Promise<unknown>)[] = [];
 
-  private constructor(core: Net['core'], domain: string, edges: Edge[], caller: UdpAgent) {
-    this.core = core;
-    this.domain = domain;
-    this.lastIsFirst = core instanceof Holdfast;
-    [this.first, this.second] = edges;
-    this.caller = caller;
-  }
-
-  /** Two Kamailios before a Holdfast: it knows them by their addresses. */
-  static async kamailioEdges(): Promise<Net> {
-    // hosts are chosen when an edge starts, which needs to know its core: so all of this test's hosts are trusted
+  /** Two Kamailios before a Holdfast. */
+  async kamailioEdges(): Promise<void> {
+    // an edge needs to know its core when it starts, so the core trusts every host that this test may take
     const network = `${freshHost().split('.').slice(0, 3).join('.')}.0/24`;
     const settings = { DOMAINS: DOMAIN, STORE: 'memory:', TRUSTED: network, FLOW_ANSWER_S: '1' };
-    const core = await Holdfast.start({ settings });
-    const edges = await Promise.all([Kamailio.edge(core), Kamailio.edge(core)]);
-    return Net.#with(core, DOMAIN, edges);
+    const core = this.#stopped(await Holdfast.start({ settings }));
+    this.first = this.#stopped(await Kamailio.edge(core));
+    this.second = this.#stopped(await Kamailio.edge(core));
+    await this.#call(core);
   }
 
-  static async holdfastEdges(): Promise<Net> {
-    const core = await Kamailio.core({ flows: true });
+  /** Two Holdfasts before a Kamailio. */
+  async holdfastEdges(): Promise<void> {
+    const core = this.#stopped(await Kamailio.core({ flows: true }));
+    this.domain = core.host;
+    this.lastIsFirst = false;
     const settings = { UPSTREAM: `sip:${core.host}:${core.port};transport=udp`, FLOW_ANSWER_S: '1' };
-    const edges = await Promise.all([Holdfast.start({ settings }), Holdfast.start({ settings })]);
-    return Net.#with(core, core.host, edges);
+    this.first = this.#stopped(await Holdfast.start({ settings }));
+    this.second = this.#stopped(await Holdfast.start({ settings }));
+    await this.#call(core);
   }
 
-  static async #with(core: Net['core'], domain: string, edges: Edge[]): Promise<Net> {
-    const caller = await UdpAgent.open({ host: freshHost(), peer: core, name: 'caller' });
-    return new Net(core, domain, edges, caller);
+  async #call({ host, port }: Address): Promise<void> {
+    this.caller = await UdpAgent.open({ host: freshHost(), peer: { host, port }, name: 'caller' });
+    this.#closing.push(() => this.caller.close());
+  }
+
+  #stopped<T extends { stop(): Promise<void> }>(it: T): T {
+    this.#closing.push(() => it.stop());
+    return it;
   }
 
   async open(transport: Transport, { host, port }: Address): Promise<Agent> {
@@ -77,14 +79,12 @@ class Net {
       transport === 'UDP'
         ? await UdpAgent.open({ host: localHost, peer, name: 'UDP flow' })
         : await TcpAgent.connect({ peer, localHost, name: 'TCP flow' });
-    this.agents.push(agent);
+    this.#closing.push(() => agent.close().catch(() => {}));
     return agent;
   }
 
   async close(): Promise<void> {
-    for (const agent of [this.caller, ...this.agents]) await agent.close().catch(() => {});
-    await Promise.all([this.first.stop(), this.second.stop()]);
-    await this.core.stop();
+    await Promise.all(this.#closing.map((close) => close()));
   }
 }
 
@@ -127,11 +127,9 @@ async function arrives(net: Net, { aor, user }: Device, method: string, by: Agen
 const each = TRANSPORTS.flatMap((transport) => METHODS.map((method) => [transport, method] as const));
 
 describe.skipIf(!find('kamailio')).each(['Kamailio', 'Holdfast'] as const)('two %s edges', (edges) => {
-  let net: Net;
-  beforeAll(async () => {
-    net = edges === 'Kamailio' ? await Net.kamailioEdges() : await Net.holdfastEdges();
-  });
-  afterAll(() => net?.close());
+  const net = new Net();
+  beforeAll(() => (edges === 'Kamailio' ? net.kamailioEdges() : net.holdfastEdges()));
+  afterAll(() => net.close());
 
   it.each(each)(
     'with a flow over %s through each: %s comes by one alone [AP-7-01]',

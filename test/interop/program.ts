@@ -38,7 +38,15 @@ export class Program {
       stream?.on('data', (chunk: Buffer) => {
         this.output = (this.output + chunk.toString('latin1')).slice(-100_000);
       });
-    this.ended = new Promise((resolve) => this.child.once('close', (code) => resolve(code)));
+    // a test that was cut off does not get to its end
+    const abandoned = () => this.child.kill('SIGTERM');
+    process.once('exit', abandoned);
+    this.ended = new Promise((resolve) =>
+      this.child.once('close', (code) => {
+        process.off('exit', abandoned);
+        resolve(code);
+      }),
+    );
   }
 
   get pid(): number {

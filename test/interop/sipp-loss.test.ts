@@ -48,12 +48,15 @@ class Line {
     const relays = [await open(caller, 0), await open(callee, 1)];
     const upstream = `${uri(relays[1].front).replace('service@', '')};transport=udp`;
     const settings: Record<string, string> =
-      role === 'edge'
-        ? { UPSTREAM: upstream }
-        : { DOMAINS: at.host, STORE: 'memory:', FLOW_ANSWER_S: '30', MIN_EXPIRES: '60' };
+      role === 'edge' ? { UPSTREAM: upstream } : { DOMAINS: at.host, STORE: 'memory:', FLOW_ANSWER_S: '30' };
     const server = await Timed.start(settings, at);
     const line = new Line(server, relays, caller, callee);
-    if (role === 'registrar') await line.#register();
+    try {
+      if (role === 'registrar') await line.#register();
+    } catch (error) {
+      await line.stop();
+      throw error;
+    }
     return line;
   }
 
@@ -144,7 +147,7 @@ const CALLS = 60;
 
 describe.skipIf(!find('sipp')).each<Role>(['edge', 'registrar'])(
   'SIPp through a Holdfast %s',
-  { concurrent: true },
+  { concurrent: true, timeout: 60_000 },
   (role) => {
     it('500 calls without loss: every one is good, and nothing is left', async () => {
       const line = await Line.start(role, 0, 1);
