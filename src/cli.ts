@@ -4,7 +4,7 @@
  * and a clean stop on SIGTERM and SIGINT. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
  */
 import process from 'node:process';
-import { type Config, isRegistrar } from './config/config.ts';
+import { type Config, isRegistrar, type StoreConfig } from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
 
@@ -54,12 +54,15 @@ function banner({ config, backend, backendReason, startedIn }: Running): string 
     `  role       ${roles(config)}`,
   ];
   if (isRegistrar(config)) {
-    lines.push(
-      `  store      ${config.store.kind === 'lmdb' ? `lmdb in ${config.store.dir}` : 'memory (nothing survives a restart)'}`,
-    );
+    lines.push(`  store      ${storeText(config.store)}`);
     lines.push(...invitation(config));
   }
   return `${lines.join('\n')}\n`;
+}
+
+function storeText(store: StoreConfig): string {
+  if (store.kind === 'lmdb') return `lmdb in ${store.dir}`;
+  return store.kind === 'redis' ? store.target.name : 'memory (nothing survives a restart)';
 }
 
 function roles(config: Config): string {

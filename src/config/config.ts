@@ -3,6 +3,8 @@
  * plain data, so that main can post it to the shards as it is.
  */
 
+import type { RedisTarget } from './redis-url.ts';
+
 /** Transport codes as in flow records and tokens (wire/via.ts): 1 UDP, 2 TCP. */
 export interface ListenerConfig {
   transport: number;
@@ -34,7 +36,10 @@ export interface Network {
   bits: number;
 }
 
-export type StoreConfig = { kind: 'memory' } | { kind: 'lmdb'; dir: string };
+export type StoreConfig =
+  | { kind: 'memory' }
+  | { kind: 'lmdb'; dir: string }
+  | { kind: 'redis'; target: RedisTarget };
 
 export interface Config {
   workers: number;

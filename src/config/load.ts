@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
 import { TCP, UDP } from '../wire/via.ts';
 import type { Config, ListenerConfig, Network, StoreConfig, UpstreamConfig } from './config.ts';
+import { parseRedisUrl } from './redis-url.ts';
 
 /** One wrong variable: the text names it, its value and what is allowed. */
 export class ConfigError extends Error {
@@ -286,5 +287,12 @@ function store(value: string | undefined, dataDir: string): StoreConfig {
   if (value === undefined) return { kind: 'lmdb', dir: join(dataDir, 'location') };
   if (value === 'memory:') return { kind: 'memory' };
   if (value.startsWith('lmdb:') && value.length > 5) return { kind: 'lmdb', dir: value.slice(5) };
-  throw wrong('STORE', value, 'memory: or lmdb:DIRECTORY (redis: is not built yet)');
+  const target = parseRedisUrl(value);
+  if (target) return { kind: 'redis', target };
+  const shown = value.replace(/\/\/.*@/, '//...@'); // what stands there may be a password
+  throw wrong(
+    'STORE',
+    shown,
+    'memory: or lmdb:DIRECTORY or redis[s]://[[USER]:PASSWORD@]HOST[:PORT][,HOST:PORT...][/DB]',
+  );
 }

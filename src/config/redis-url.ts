@@ -34,12 +34,15 @@ export function parseRedisUrl(url: string): RedisTarget | undefined {
     tls: scheme === 'rediss',
     places,
     db: Number(db ?? 0),
-    name: `${scheme}://${list}/${Number(db ?? 0)}`,
+    name: `${scheme}://${places.map(placeText).join(',')}/${Number(db ?? 0)}`,
   };
   if (places.length > 1 && target.db !== 0) return undefined;
   if (credentials !== undefined && !addCredentials(target, credentials)) return undefined;
   return target;
 }
+
+const placeText = ({ host, port }: { host: string; port: number }) =>
+  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 
 /** `PASSWORD` alone is no form: it would be taken for a user. */
 function addCredentials(target: RedisTarget, credentials: string): boolean {

@@ -8,15 +8,11 @@
 import { randomInt } from 'node:crypto';
 import { getServers } from 'node:dns';
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import { type Config, isRegistrar } from '../config/config.ts';
 import { ConfigError } from '../config/load.ts';
 import { takeIncarnation } from '../flow/incarnation.ts';
 import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
-import { type Logger, openLog } from '../observe/log.ts';
-import { STORE_STOP } from '../registrar/message.ts';
-import type { StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
+import { openLog } from '../observe/log.ts';
 import { type ShardBoot, UPSTREAM } from '../shard/boot.ts';
 import { Clock } from '../shared/clock.ts';
 import { Counters } from '../shared/counters.ts';
@@ -29,6 +25,7 @@ import { nameServers, Resolver } from './dns.ts';
 import { HostsFile } from './hostsfile.ts';
 import { Locator } from './locator.ts';
 import { mailHandler, readMail } from './mailbox.ts';
+import { startStore, stopStore } from './store.ts';
 import { Supervisor } from './supervisor.ts';
 import { Upstreams, waysOf } from './upstreams.ts';
 import { assertVacant } from './vacant.ts';
@@ -55,7 +52,6 @@ export interface Running {
   failShard(index: number): void;
 }
 
-const STORE_READY_MS = 10_000;
 const PUBLISH_AGAIN_MS = 100;
 
 export async function start(config: Config, options: StartOptions = {}): Promise<Running> {
@@ -189,50 +185,4 @@ function publisher(boot: { upstream: Uint8Array }, mail: Mesh, shards: number): 
     if (refused) timer = setTimeout(publish, PUBLISH_AGAIN_MS, octets).unref();
   };
   return publish;
-}
-
-async function startStore(
-  config: Config,
-  incarnation: number,
-  boot: Pick<ShardBoot, 'mesh' | 'store' | 'eventfds'>,
-  log: Logger,
-): Promise<Worker> {
-  const data: StoreThreadData = {
-    role: 'store',
-    mesh: boot.mesh,
-    participant: boot.store,
-    store:
-      config.store.kind === 'memory'
-        ? { kind: 'memory' }
-        : { kind: 'lmdb', dir: config.store.dir, durability: config.storeSync },
-    incarnation,
-    ...(boot.eventfds.length > 0 && { wakeFds: boot.eventfds }),
-  };
-  const worker = new Worker(join(import.meta.dirname, '../registrar/store-thread.ts'), { workerData: data });
-  const ready = await new Promise<StoreReady>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error('the location store did not open')), STORE_READY_MS);
-    worker.once('message', (message: StoreReady) => {
-      clearTimeout(timer);
-      resolve(message);
-    });
-    worker.once('error', reject);
-  });
-  log.info({
-    event: 'store-open',
-    bindings: ready.bindings,
-    retired: ready.retired,
-    setAside: ready.setAside,
-  });
-  worker.on('error', (error: Error) => {
-    // Registrations cannot be answered any more; a start anew finds all that was acknowledged.
-    log.fatal({ event: 'store-lost', error: error.message });
-    process.exit(1);
-  });
-  return worker;
-}
-
-async function stopStore(worker: Worker, mail: Mesh, participant: number): Promise<void> {
-  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-  mail.send(participant, STORE_STOP, 0);
-  await ended;
 }

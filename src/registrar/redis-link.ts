@@ -79,6 +79,7 @@ export class RedisLink {
   #lastAnswer = 0;
   #closed = false;
   #up = false;
+  #said: boolean | undefined;
   #opening: Promise<void> = Promise.resolve();
   #pause: { timer: NodeJS.Timeout; end: () => void } | undefined;
 
@@ -168,8 +169,9 @@ export class RedisLink {
   }
 
   #say(up: boolean, why: string): void {
-    if (this.#up === up) return;
     this.#up = up;
+    if (this.#said === up) return;
+    this.#said = up;
     this.#options.onState?.(up, why);
   }
 
@@ -189,7 +191,7 @@ export class RedisLink {
       } catch (error) {
         why = error instanceof Error ? error.message || error.name : String(error);
       }
-      if (attempt === 0) this.#options.onState?.(false, why);
+      this.#say(false, why);
       await this.#rest(attempt);
     }
   }

@@ -44,6 +44,8 @@ export type RedisReport =
 const BATCH = 512;
 const RETRY_MS = 2;
 const REST_MS = 1_000;
+/** main does not wait for a store that is away */
+const FIRST_REPORT_MS = 3_000;
 
 class RedisThread {
   readonly #mesh: Mesh;
@@ -99,6 +101,11 @@ async function runRedisThread(data: RedisThreadData, report: (message: RedisRepo
   const { target, node, incarnation } = data;
   const mesh = new Mesh(data.mesh, data.participant, await ringWaker(data.wakeFds));
   let isFirst = true;
+  const slow = setTimeout(() => {
+    if (!isFirst) return;
+    report({ kind: 'store-ready', reachable: false, why: 'no answer yet' });
+    isFirst = false;
+  }, FIRST_REPORT_MS);
   const link = new RedisLink({
     target,
     onState(reachable, why) {
@@ -123,6 +130,7 @@ async function runRedisThread(data: RedisThreadData, report: (message: RedisRepo
   await store.retell();
   await tenure.end();
   await link.close();
+  clearTimeout(slow);
 }
 
 const data = workerData as RedisThreadData | null;

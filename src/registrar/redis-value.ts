@@ -11,7 +11,8 @@ import type { ContactUpdate, UpdateOp } from './store.ts';
  *
  * A flow's name: a flow key is unique in one node only, so in the store it stands behind the node's number
  * ("7/slot.generation.incarnation.s"). A registration that came through another edge belongs to that edge's
- * flow: its name is the token in the last Path value, which the edge itself made.
+ * flow: its name is the token in the last Path value, which the edge itself made. A binding that is read
+ * shows a flow of its reader only: to all others, the node that has the flow is an edge in the Path.
  *
  * Times in a value are the server's; `decodeValue` shifts them to the clock of the request.
  */
@@ -48,10 +49,6 @@ const LOCAL_FLOW = /^\d+\.\d+\.\d+\.[sd]$/;
 /** What a flow is called among all nodes of the store: a token names its flow as it is. */
 export const flowName = (node: number, flow: string): string =>
   LOCAL_FLOW.test(flow) ? `${node}/${flow}` : flow;
-
-/** A flow of this node by its own key; those of others keep their name. */
-const localFlow = (node: number, name: string): string =>
-  name.startsWith(`${node}/`) ? name.slice(`${node}/`.length) : name;
 
 /** The flow that a registration stands and falls with; '' if nobody can tell of its end. */
 export function flowOf(node: number, flow: string | undefined, path: readonly string[]): string {
@@ -155,7 +152,7 @@ export function decodeValue(bytes: Uint8Array, node: number, shift: number): Bin
       order,
     };
     if (instance != null) binding.instance = instance;
-    if (flow != null) binding.flow = localFlow(node, flow);
+    if (flow?.startsWith(`${node}/`)) binding.flow = flow.slice(`${node}/`.length);
     if (userAgent != null) binding.userAgent = userAgent;
     return binding;
   } catch {

@@ -89,7 +89,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ['RPORT', ['never'], /asked or always/],
     ['IO', ['uring'], /auto or ffi or core/],
     ['LOG', ['loud'], /fatal or error or warn or info or debug or trace or silent/],
-    ['STORE', ['redis://localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
+    ['STORE', ['redis:localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
     ['AUTH', ['file:/etc/passwd', 'yes'], /none/],
     ['ADMIN', ['127.0.0.1:8060'], /off/],
     [
@@ -395,5 +395,14 @@ describe('a variable that is set', () => {
     });
     expect(loadConfig({ HOLDFAST_STORE: 'memory:' }).store).toEqual({ kind: 'memory' });
     expect(loadConfig({ HOLDFAST_DATA: '/d' }).store).toEqual({ kind: 'lmdb', dir: '/d/location' });
+    expect(loadConfig({ HOLDFAST_STORE: 'redis://:pw@h' }).store).toMatchObject({
+      kind: 'redis',
+      target: { password: 'pw', name: 'redis://h:6379/0' },
+    });
+  });
+
+  it('does not show the password of a store that it refuses', () => {
+    const load = () => loadConfig({ HOLDFAST_STORE: 'redis://user:s3c@ret@h' });
+    expect(load).toThrow(/^HOLDFAST_STORE=redis:\/\/\.\.\.@h: allowed/);
   });
 });

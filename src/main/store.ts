@@ -1,0 +1,92 @@
+/**
+ * Starts the thread that the location store lives in, or by which it is reached, and stops it.
+ *
+ * The embedded stores must open, or the node does not start, and their thread must not end before the node
+ * does. A shared store may be away: the node starts, answers registrations with 503, and says in its log when
+ * the store comes and goes.
+ */
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../observe/log.ts';
+import { STORE_STOP } from '../registrar/message.ts';
+import type { RedisReport, RedisThreadData } from '../registrar/redis-thread.ts';
+import type { StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
+import type { ShardBoot } from '../shard/boot.ts';
+import type { Mesh } from '../shared/mesh.ts';
+
+const STORE_READY_MS = 10_000;
+
+const ENTRY = { store: '../registrar/store-thread.ts', redis: '../registrar/redis-thread.ts' };
+
+type Place = Pick<ShardBoot, 'mesh' | 'store' | 'eventfds'>;
+
+export async function startStore(
+  config: Config,
+  incarnation: number,
+  boot: Place,
+  log: Logger,
+): Promise<Worker> {
+  const data = dataOf(config, incarnation, boot);
+  const worker = new Worker(join(import.meta.dirname, ENTRY[data.role]), { workerData: data });
+  const ready = new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('the location store did not open')), STORE_READY_MS);
+    worker.once('message', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    worker.once('error', reject);
+  });
+  worker.on('message', (message: StoreReady | RedisReport) => tell(message, config, log));
+  await ready;
+  worker.on('error', (error: Error) => {
+    // Registrations cannot be answered any more; a start anew finds all that was acknowledged.
+    log.fatal({ event: 'store-lost', error: error.message });
+    process.exit(1);
+  });
+  return worker;
+}
+
+function dataOf(config: Config, incarnation: number, boot: Place): StoreThreadData | RedisThreadData {
+  const { store, storeSync: durability, node } = config;
+  const place = { mesh: boot.mesh, participant: boot.store, incarnation };
+  const wake = boot.eventfds.length > 0 ? { wakeFds: boot.eventfds } : {};
+  if (store.kind === 'redis') return { role: 'redis', ...place, target: store.target, node, ...wake };
+  return {
+    role: 'store',
+    ...place,
+    store: store.kind === 'lmdb' ? { kind: 'lmdb', dir: store.dir, durability } : { kind: 'memory' },
+    ...wake,
+  };
+}
+
+function tell(message: StoreReady | RedisReport, { store }: Config, log: Logger): void {
+  const at = store.kind === 'redis' ? store.target.name : store.kind;
+  switch (message.kind) {
+    case 'store-ready': {
+      if ('bindings' in message) {
+        const { bindings, retired, setAside } = message;
+        log.info({ event: 'store-open', bindings, retired, setAside });
+        return;
+      }
+      if (message.reachable) log.info({ event: 'store-open', store: at });
+      else log.error({ event: 'store-away', store: at, error: message.why });
+      return;
+    }
+    case 'store-state':
+      if (message.reachable) log.info({ event: 'store-back', store: at });
+      else log.error({ event: 'store-away', store: at, error: message.why });
+      return;
+    case 'store-retired':
+      log.info({ event: 'store-retired', bindings: message.bindings });
+      return;
+    case 'store-node-taken':
+      log.error({ event: 'store-node-taken', node: message.node });
+  }
+}
+
+export async function stopStore(worker: Worker, mail: Mesh, participant: number): Promise<void> {
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+  mail.send(participant, STORE_STOP, 0);
+  await ended;
+}

@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Agent } from '../harness/agent.ts';
+import { newInstance } from '../harness/flows.ts';
+import { isFinal, isRequest } from '../harness/inbox.ts';
+import { bound, boundBecomes, call, Registrar, register } from '../harness/registrar.ts';
+import { unique } from '../harness/sip.ts';
+import { hasRedis, RedisServer } from './redis-server.ts';
+
+describe.skipIf(!hasRedis)('two nodes that share a Redis', () => {
+  let redis: RedisServer;
+  let one: Registrar;
+  let two: Registrar;
+  const settings = (node: string) => ({ STORE: redis.url, NODE: node, MIN_EXPIRES: '1' });
+  beforeAll(async () => {
+    redis = await RedisServer.start('--appendonly', 'yes', '--appendfsync', 'always');
+    one = await Registrar.start('memory', { settings: settings('1') });
+    two = await Registrar.start('memory', { settings: settings('2') });
+  });
+  afterAll(async () => {
+    await one?.close();
+    await two?.close();
+    await redis?.dispose();
+  });
+
+  const reaches = async (caller: Agent, phone: Agent, aor: string): Promise<void> => {
+    const callId = call(caller, aor);
+    const request = await phone.next(isRequest('MESSAGE', callId));
+    phone.reply(request, 200, 'OK');
+    expect((await caller.next(isFinal(callId))).message.status).toBe(200);
+  };
+
+  it.each(['UDP', 'TCP'] as const)(
+    'reach through the one whom the other has registered, over its %s flow',
+    async (transport) => {
+      const phone = await one.client(transport);
+      const { aor, answer } = await register(phone);
+      expect(answer.status).toBe(200);
+      const caller = await two.client();
+      expect(await bound(caller, aor)).toHaveLength(1);
+      await reaches(caller, phone, aor);
+    },
+  );
+
+  it('forget a phone at both when its connection to one ends [AP-7-07]', async () => {
+    const phone = await one.connection();
+    const { aor } = await register(phone);
+    const caller = await two.client();
+    expect(await bound(caller, aor)).toHaveLength(1);
+    await phone.close();
+    await boundBecomes(caller, aor, (contacts) => contacts.length === 0);
+  });
+
+  it('answer 503 with Retry-After while Redis is away, and go on by themselves', async () => {
+    const phone = await one.client();
+    const again = { user: unique('u'), instance: newInstance() };
+    const { aor } = await register(phone, again);
+    await redis.end();
+    const refused = await register(phone, again);
+    expect([refused.answer.status, refused.answer.header('Retry-After')]).toEqual([503, '5']);
+    const caller = await two.client();
+    expect((await caller.next(isFinal(call(caller, aor)))).message.status).toBe(503);
+    await redis.start();
+    await expect
+      .poll(async () => (await register(phone, again)).answer.status, { timeout: 10_000 })
+      .toBe(200);
+    await expect.poll(async () => (await bound(caller, aor)).length, { timeout: 10_000 }).toBe(1);
+    for (const { server } of [one, two])
+      expect(
+        server.logs.filter(({ event }) => event === 'store-away' || event === 'store-back'),
+      ).toHaveLength(2);
+  });
+
+  it('keep what was answered by 200 when one is killed, and retire its streams when it is back', async () => {
+    const [udp, tcp] = [await one.client(), await one.connection()];
+    const [a, b] = [await register(udp), await register(tcp)];
+    await one.server.kill('SIGKILL');
+    const caller = await two.client();
+    expect([(await bound(caller, a.aor)).length, (await bound(caller, b.aor)).length]).toEqual([1, 1]);
+    // The lease of a life that ended without a word runs out by itself; a test does not wait for that.
+    redis.command('DEL', 'hf:n:{1}');
+    await one.server.launch();
+    await boundBecomes(caller, b.aor, (contacts) => contacts.length === 0);
+    expect(await bound(caller, a.aor)).toHaveLength(1);
+    await reaches(caller, udp, a.aor);
+  });
+});
