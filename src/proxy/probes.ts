@@ -49,7 +49,7 @@ export class Probes {
     for (let i = 0; i < n; i++) {
       const slot = this.#due[i];
       const target = targets.at(slot);
-      if (target && hop.toTarget(slot, target, false)) transactions.probe(hop, this.#write);
+      if (target && hop.toTarget(slot, target, false)) transactions.targets?.probe(hop, this.#write);
     }
     return targets.nextProbe();
   }

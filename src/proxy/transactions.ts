@@ -14,7 +14,6 @@
  * may come in the middle of another exchange.
  */
 import type { Flows } from '../flow/flows.ts';
-import { Endpoint } from '../net/endpoint.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { SUSPECT } from '../shared/flow-record.ts';
 import type { Kept } from '../transaction/kept.ts';
@@ -45,63 +44,48 @@ import {
 } from '../transaction/machine.ts';
 import type { Transactions } from '../transaction/table.ts';
 import { restartsC } from '../transaction/timers.ts';
-import { ACK, CANCEL, OPTIONS } from '../wire/names.ts';
+import { ACK, CANCEL } from '../wire/names.ts';
 import { UDP } from '../wire/via.ts';
-import type { Writer } from '../wire/writer.ts';
 import type { Answers } from './answer.ts';
 import type { Branch } from './branch.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Failover } from './failover.ts';
 import type { Forwarder } from './forward.ts';
+import {
+  AIM,
+  AWAITS_ANSWER,
+  CANCEL_WANTED,
+  CANCELLED,
+  CLIENT,
+  CLIENT_GENERATION,
+  DUE,
+  FAMILY_PORT,
+  FLAGS,
+  GIVEN_UP,
+  HAS_CONTEXT,
+  HAS_DESTINATION,
+  HEARD,
+  HEARD_BACK,
+  Legs,
+  LISTENER,
+  MOVABLE,
+  PROBE,
+  SERVER_GENERATION,
+  SIZED,
+  SLOT,
+  SLOT_GENERATION,
+  TARGET,
+  TO_CONNECTION,
+  TO_FLOW,
+  TRIED,
+} from './legs.ts';
+import { type Failure, Losses } from './losses.ts';
 import type { NextHop } from './nexthop.ts';
 import type { Offspring } from './offspring.ts';
 import type { Parking } from './parked.ts';
 import type { Responses, TransactionUser } from './response.ts';
+import { TargetLegs } from './targetlegs.ts';
 import { NO_TARGET } from './targetset.ts';
-
-// ---- words of a server transaction
-const LISTENER = 0; // listener | transport << 8 | flags << 16
-const SLOT = 1;
-const SLOT_GENERATION = 2;
-const ADDRESS = 3; // four words, and the port
-const FAMILY_PORT = 7; // family << 16 | port
-const CLIENT = 9; // id + 1 and generation of its client transaction
-const CLIENT_GENERATION = 10;
-/** IPv4 only: the address that the request came to, which its responses leave from (a wildcard listener has several) */
-const LOCAL = 13;
-const HAS_DESTINATION = 1 << 16;
-const HAS_CONTEXT = 1 << 17;
-
-// ---- words of a client transaction; the first eight are alike, for the target
-const FLAGS = 8;
-/** how often the flow had been heard when the request was written to it */
-const HEARD = 9;
-/** when the answer time is over: the low 32 bits of the milliseconds */
-const DUE = 10;
-const SERVER_GENERATION = 11;
-/** which target of its context */
-const TARGET = 12;
-/** of the upstream: slot + 1 of its target, and flags; 0: another next hop */
-const AIM = 13;
-/** the targets of the upstream that were tried, as bits */
-const TRIED = 14;
-const AIM_SLOT = 0xff;
-const MOVABLE = 1 << 8;
-/** over TCP for its size alone */
-const SIZED = 1 << 9;
-const TO_FLOW = 1 << 16;
-const TO_CONNECTION = 1 << 17;
-/** CANCEL as soon as a provisional response has come (RFC 3261 9.1) */
-const CANCEL_WANTED = 1;
-const CANCELLED = 2;
-/** the alarm is the answer time, not Timer C */
-const AWAITS_ANSWER = 4;
-/** its place was given up: only a 2xx to INVITE still counts */
-const GIVEN_UP = 8;
-/** a response has come from the target of the upstream */
-const HEARD_BACK = 16;
-/** a request of our own: nobody waits for the response */
-const PROBE = 32;
 
 /** Decides about a request that may go to several places. */
 export interface Context {
@@ -114,11 +98,8 @@ export interface Context {
   ended(): void;
 }
 
-/** Looking for the transactions of what was lost reads all records: not oftener than this. */
-const SCAN_MS = 20;
 /** A flow of another shard ends without a word to us: so often is it looked at within the answer time. */
 const FLOW_LOOKS = 8;
-const MAX_UNREACHABLE = 64;
 
 export interface TransactionParts {
   shard: number;
@@ -149,12 +130,6 @@ export interface TransactionParts {
   responseElsewhere: (shard: number) => void;
 }
 
-interface Failure {
-  client: number;
-  generation: number;
-  status: number;
-}
-
 const REASONS: Record<number, string> = {
   100: 'Trying',
   408: 'Request Timeout',
@@ -166,25 +141,22 @@ const REASONS: Record<number, string> = {
 export class ProxyTransactions implements TransactionUser {
   readonly table: Transactions;
   readonly #p: TransactionParts;
-  readonly #kept: Kept;
+  readonly #legs: Legs;
+  readonly #losses: Losses;
+  readonly #targets: TargetLegs | undefined;
   readonly #contexts = new Map<number, Context>();
   readonly #failures: Failure[] = [];
-  readonly #lostFlows = new Map<number, number>();
-  readonly #unreachable: Endpoint[] = [];
-  readonly #lostConnections: Endpoint[] = [];
-  #nextScan = 0;
-  /** no client transaction has had a higher id */
-  #highest = -1;
   /** the client transaction that `toFlow` or `toHop` opened last */
   lastClient = -1;
-  readonly #address = new Endpoint();
-  readonly #local = new Endpoint();
   readonly #fired = (id: number, actions: number): void => this.#fire(id, actions);
 
   constructor(parts: TransactionParts) {
     this.#p = parts;
     this.table = parts.table;
-    this.#kept = parts.kept;
+    this.#legs = new Legs(parts);
+    this.#targets =
+      parts.failover && new TargetLegs(this.#legs, parts.failover, parts, (client) => this.#watch(client));
+    this.#losses = new Losses(this.#legs, (client) => this.#targets?.canMove(client) ?? false);
     parts.responses.user = this;
     parts.instead.user = this;
     parts.answers.transaction = (status, start, end) => this.#answer(status, start, end);
@@ -204,13 +176,13 @@ export class ProxyTransactions implements TransactionUser {
       // the ACK to a 2xx is a transaction of its own and goes on (RFC 6026 7.1)
       if (known < 0 || table.kind(known) !== INVITE_SERVER) return true;
       const actions = table.event(known, ON_ACK, now());
-      if (actions & FORGET) this.#forget(known);
+      if (actions & FORGET) this.#legs.forget(known);
       if (actions & END) this.#ended(known);
       return (actions & PASS) !== 0;
     }
     if (known >= 0) {
       counters.inc(Counter.retransmissionsIn);
-      if (table.event(known, ON_REQUEST, now()) & RESEND) this.#resendServer(known);
+      if (table.event(known, ON_REQUEST, now()) & RESEND) this.#legs.resendServer(known);
       return false;
     }
     if (m.method === CANCEL) {
@@ -223,47 +195,10 @@ export class ProxyTransactions implements TransactionUser {
     }
     const server = table.openServer(m.method, source.transport !== UDP, key.lo, key.hi, now());
     if (server < 0) return true;
-    this.#describeServer(server);
+    this.#legs.describeServer(server);
     source.transaction = server;
     source.transactionGeneration = table.generation(server);
     return true;
-  }
-
-  /** Where its responses go. */
-  #describeServer(server: number): void {
-    const { exchange, answers } = this.#p;
-    const { message: m, via, source } = exchange;
-    const { table } = this;
-    let head = source.listener | (source.transport << 8);
-    if (source.transport === UDP) {
-      // by address, since a provisional flow may end before a phone stops ringing
-      head |= HAS_DESTINATION;
-      this.#putAddress(server, answers.destination(m, via, source));
-      table.setWord(server, LOCAL, source.local.a3);
-    }
-    table.setWord(server, LISTENER, head);
-    table.setWord(server, SLOT, source.slot);
-    table.setWord(server, SLOT_GENERATION, source.generation);
-  }
-
-  #putAddress(id: number, to: Endpoint): void {
-    const { table } = this;
-    table.setWord(id, ADDRESS, to.a0);
-    table.setWord(id, ADDRESS + 1, to.a1);
-    table.setWord(id, ADDRESS + 2, to.a2);
-    table.setWord(id, ADDRESS + 3, to.a3);
-    table.setWord(id, FAMILY_PORT, (to.family << 16) | to.port);
-  }
-
-  #getAddress(id: number, into: Endpoint): Endpoint {
-    const { table } = this;
-    into.a0 = table.word(id, ADDRESS);
-    into.a1 = table.word(id, ADDRESS + 1);
-    into.a2 = table.word(id, ADDRESS + 2);
-    into.a3 = table.word(id, ADDRESS + 3);
-    into.family = table.word(id, FAMILY_PORT) >>> 16;
-    into.port = table.word(id, FAMILY_PORT) & 0xffff;
-    return into;
   }
 
   /** A request of several places has a context from now on. */
@@ -287,7 +222,7 @@ export class ProxyTransactions implements TransactionUser {
       return this.#drop(client, TOO_LARGE);
     const outcome = outlet.toFlow(slot, generation, forwarder.start, forwarder.end);
     if (outcome !== SENT) return this.#drop(client, outcome);
-    this.#keep(client, forwarder.start, forwarder.end);
+    this.#legs.keep(client, forwarder.start, forwarder.end);
     table.setWord(client, HEARD, flows.table.messagesIn(slot));
     table.setWord(client, FLAGS, AWAITS_ANSWER);
     table.setWord(client, DUE, now() + answerTime);
@@ -307,7 +242,7 @@ export class ProxyTransactions implements TransactionUser {
       target,
     );
     if (client < 0) return BUSY;
-    this.#putAddress(client, hop.address);
+    this.#legs.putAddress(client, hop.address);
     if (hop.slot !== NO_TARGET) {
       const flags = (hop.movable ? MOVABLE : 0) | (hop.sized ? SIZED : 0);
       table.setWord(client, AIM, (hop.slot + 1) | flags);
@@ -328,7 +263,7 @@ export class ProxyTransactions implements TransactionUser {
       if ((table.word(client, AIM) & (MOVABLE | SIZED)) === 0) return this.#drop(client, UNREACHABLE);
       this.#failures.push({ client, generation: table.generation(client), status: 500 });
     }
-    this.#keep(client, start, end);
+    this.#legs.keep(client, start, end);
     this.#watch(client);
     return SENT;
   }
@@ -337,7 +272,7 @@ export class ProxyTransactions implements TransactionUser {
   #watch(client: number): void {
     const { now, answerTime } = this.#p;
     const { table } = this;
-    if (this.#contextOf(client) || this.#canMove(client)) {
+    if (this.#contextOf(client) || (this.#targets?.canMove(client) ?? false)) {
       table.setWord(client, FLAGS, AWAITS_ANSWER);
       table.setAlarm(client, now() + 2 * answerTime);
     } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now()));
@@ -347,7 +282,7 @@ export class ProxyTransactions implements TransactionUser {
     const { message: m, source } = this.#p.exchange;
     const { table } = this;
     const server = source.transaction;
-    const client = this.#openFor(server, source.transactionGeneration, m.method, head, reliable);
+    const client = this.#legs.openFor(server, source.transactionGeneration, m.method, head, reliable);
     if (client < 0) return -1;
     this.lastClient = client;
     table.setWord(client, TARGET, target);
@@ -357,41 +292,14 @@ export class ProxyTransactions implements TransactionUser {
     return client;
   }
 
-  #openFor(server: number, generation: number, method: number, head: number, reliable: boolean): number {
-    const { table } = this;
-    const client = table.openClient(method, reliable, this.#p.now());
-    if (client < 0) return -1;
-    if (client > this.#highest) this.#highest = client;
-    table.setPeer(client, server);
-    table.setWord(client, SERVER_GENERATION, generation);
-    table.setWord(client, LISTENER, head);
-    table.setKept(client, -1, 0);
-    if (server < 0) return client;
-    table.setWord(server, CLIENT, client + 1);
-    table.setWord(server, CLIENT_GENERATION, table.generation(client));
-    return client;
-  }
-
   #drop(client: number, outcome: number): number {
     this.table.release(client);
     return outcome;
   }
 
-  #keep(id: number, start: number, end: number): void {
-    this.#forget(id);
-    this.table.setKept(id, this.#kept.keep(start, end - start), end - start);
-  }
-
-  #forget(id: number): void {
-    const { table } = this;
-    const at = table.keptOffset(id);
-    if (table.keptLength(id) > 0 && at >= 0) this.#kept.giveBack(at);
-    table.setKept(id, -1, 0);
-  }
-
   /** The record is over, its fields can still be read. */
   #ended(id: number): void {
-    this.#forget(id);
+    this.#legs.forget(id);
     const context = this.#contexts.get(id);
     if (!context || this.table.kind(id) < INVITE_SERVER) return;
     this.#contexts.delete(id);
@@ -401,53 +309,6 @@ export class ProxyTransactions implements TransactionUser {
   /** A completed server transaction gives way to a new one. */
   reclaimed(id: number): void {
     this.#ended(id);
-  }
-
-  /** Kept bytes go out from the out region: the cell may be used anew before the flush. */
-  #copyOut(id: number): number {
-    const { exchange } = this.#p;
-    const at = this.table.keptOffset(id);
-    if (at < 0) return -1;
-    const start = exchange.openOut();
-    exchange.out.range(exchange.arena.mem, at, at + this.table.keptLength(id));
-    exchange.keepOut();
-    return start;
-  }
-
-  #resendServer(server: number): void {
-    const start = this.#copyOut(server);
-    if (start < 0) return;
-    this.#p.counters.inc(Counter.retransmissionsOut);
-    this.#deliver(server, start, start + this.table.keptLength(server));
-  }
-
-  #resendClient(client: number): void {
-    const start = this.#copyOut(client);
-    if (start < 0) return;
-    this.#p.counters.inc(Counter.retransmissionsOut);
-    this.#send(client, start, start + this.table.keptLength(client));
-  }
-
-  /** Bytes of a client transaction, to where its request went. */
-  #send(client: number, start: number, end: number): void {
-    const { outlet } = this.#p;
-    const { table } = this;
-    const head = table.word(client, LISTENER);
-    if (head & TO_FLOW)
-      outlet.toFlow(table.word(client, SLOT), table.word(client, SLOT_GENERATION), start, end);
-    else if (head & TO_CONNECTION) outlet.toConnection(this.#getAddress(client, this.#address), start, end);
-    else outlet.toDatagram(head & 0xff, this.#getAddress(client, this.#address), undefined, start, end);
-  }
-
-  #deliver(server: number, start: number, end: number): void {
-    const { outlet } = this.#p;
-    const { table } = this;
-    const head = table.word(server, LISTENER);
-    if (head & HAS_DESTINATION) {
-      const to = this.#getAddress(server, this.#address);
-      const local = to.family === 4 ? this.#local.setV4(table.word(server, LOCAL), 0) : undefined;
-      outlet.toDatagram(head & 0xff, to, local, start, end);
-    } else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
   }
 
   // ---- answers
@@ -462,9 +323,9 @@ export class ProxyTransactions implements TransactionUser {
   /** Gives a response, composed in the out region, to a server transaction. */
   serve(server: number, status: number, start: number, end: number): void {
     const actions = this.table.event(server, onAnswer(status), this.#p.now());
-    if (actions & SEND) this.#deliver(server, start, end);
-    if (actions & KEEP) this.#keep(server, start, end);
-    else if (actions & FORGET) this.#forget(server);
+    if (actions & SEND) this.#legs.deliver(server, start, end);
+    if (actions & KEEP) this.#legs.keep(server, start, end);
+    else if (actions & FORGET) this.#legs.forget(server);
     if (actions & END) this.#ended(server);
   }
 
@@ -495,14 +356,14 @@ export class ProxyTransactions implements TransactionUser {
       return;
     }
     const invite = table.kind(client) === INVITE_CLIENT;
-    const moved = table.word(client, AIM) !== 0 && this.#heardBack(client, m.status);
+    const moved = table.word(client, AIM) !== 0 && (this.#targets?.heardBack(client, m.status) ?? false);
     const actions = table.event(client, onResponse(m.status), now());
     if (invite && restartsC(m.status) && !(table.word(client, FLAGS) & AWAITS_ANSWER))
       table.setAlarm(client, table.timers.endOfC(now()));
     if (actions & SEND_ACK) this.#acknowledge(client, actions);
     if (actions & PASS && !moved) this.#pass(client, invite);
-    if (actions & RESEND) this.#resendClient(client);
-    if (actions & (FORGET | END)) this.#forget(client);
+    if (actions & RESEND) this.#legs.resendClient(client);
+    if (actions & (FORGET | END)) this.#legs.forget(client);
     // Timer K would only absorb what, without it, is a stray response and dropped as well: no record waits for that.
     if (!invite && table.state(client) === COMPLETED) table.release(client);
   }
@@ -516,9 +377,9 @@ export class ProxyTransactions implements TransactionUser {
     const start = exchange.openOut();
     if (!offspring.ack(at, table.keptLength(client), exchange.message, exchange.out)) return;
     const end = exchange.keepOut();
-    this.#send(client, start, end);
+    this.#legs.send(client, start, end);
     // What a context still needs of the INVITE it has by now.
-    if (actions & KEEP) this.#keep(client, start, end);
+    if (actions & KEEP) this.#legs.keep(client, start, end);
   }
 
   #pass(client: number, invite: boolean): void {
@@ -599,7 +460,7 @@ export class ProxyTransactions implements TransactionUser {
     const made = at >= 0 && offspring.cancel(at, table.keptLength(client), exchange.out);
     const end = made ? exchange.keepOut() : start;
     const cancel = made ? table.openCancel(client, now()) : -1;
-    if (made) this.#send(client, start, end);
+    if (made) this.#legs.send(client, start, end);
     if (cancel < 0) {
       table.event(client, ON_CANCELLED, now()); // no room for a CANCEL: the INVITE still must end
       return;
@@ -607,7 +468,7 @@ export class ProxyTransactions implements TransactionUser {
     for (let i = LISTENER; i <= FAMILY_PORT; i++) table.setWord(cancel, i, table.word(client, i));
     table.setPeer(cancel, -1);
     table.setKept(cancel, -1, 0);
-    this.#keep(cancel, start, end);
+    this.#legs.keep(cancel, start, end);
   }
 
   // ---- failure and time
@@ -624,76 +485,37 @@ export class ProxyTransactions implements TransactionUser {
       });
   }
 
-  /** An ICMP error came for what went to this address: the transactions that wait for it are told (18.4). */
-  unreachable(to: Endpoint): void {
-    if (this.#unreachable.length < MAX_UNREACHABLE) this.#unreachable.push(new Endpoint().copy(to));
+  /** The targets of the upstream, where there is one. */
+  get targets(): TargetLegs | undefined {
+    return this.#targets;
   }
 
-  /** A connection of ours has ended: what it carried and nobody answered goes elsewhere, if it can. */
-  connectionLost(to: Endpoint): void {
-    if (this.#p.failover && this.#lostConnections.length < MAX_UNREACHABLE)
-      this.#lostConnections.push(new Endpoint().copy(to));
-  }
-
-  /** A flow has ended: the transactions that wait for it are told. */
-  flowLost(slot: number, generation: number): void {
-    this.#lostFlows.set(slot, generation);
-  }
-
-  /** One pass over the records for all that was lost since the last, at most one in SCAN_MS. */
-  #scan(nowMs: number): void {
-    const { table } = this;
-    this.#nextScan = nowMs + SCAN_MS;
-    for (let client = 0; client <= this.#highest; client++) {
-      if (table.state(client) !== CALLING || table.kind(client) >= INVITE_SERVER) continue;
-      const status = this.#lostTarget(client);
-      if (status !== 0) this.#failures.push({ client, generation: table.generation(client), status });
-    }
-    this.#lostFlows.clear();
-    this.#unreachable.length = 0;
-    this.#lostConnections.length = 0;
-  }
-
-  #lostTarget(client: number): number {
-    const { table } = this;
-    const head = table.word(client, LISTENER);
-    if (head & TO_FLOW)
-      return this.#lostFlows.get(table.word(client, SLOT)) === table.word(client, SLOT_GENERATION) ? 430 : 0;
-    // a server may answer over a new connection (18.2.2): only who has a substitute does not wait for that
-    if (head & TO_CONNECTION && !this.#canMove(client)) return 0;
-    const lost = head & TO_CONNECTION ? this.#lostConnections : this.#unreachable;
-    if (lost.length === 0) return 0;
-    const to = this.#getAddress(client, this.#address);
-    return lost.some((address) => address.equals(to)) ? 500 : 0;
-  }
-
-  get #hasLosses(): boolean {
-    return this.#lostFlows.size > 0 || this.#unreachable.length > 0 || this.#lostConnections.length > 0;
+  get losses(): Losses {
+    return this.#losses;
   }
 
   /** Runs what is due. Returns when to come again, ms or Infinity. */
   turn(nowMs: number): number {
-    if (this.#hasLosses && nowMs >= this.#nextScan) this.#scan(nowMs);
+    if (nowMs >= this.#losses.due) this.#losses.collect(nowMs, this.#failures);
     for (let i = 0; i < this.#failures.length; i++) {
       const { client, generation, status } = this.#failures[i];
       if (!this.table.isLive(client, generation)) continue;
       const actions = this.table.event(client, ON_TRANSPORT_ERROR, nowMs);
       if (actions & FAILED && !(this.table.word(client, FLAGS) & GIVEN_UP)) this.#failed(client, status);
-      if (actions & END) this.#forget(client);
+      if (actions & END) this.#legs.forget(client);
     }
     this.#failures.length = 0;
     this.table.advance(nowMs, this.#fired);
-    const next = this.table.nextDeadline();
-    return this.#hasLosses ? Math.min(next, this.#nextScan) : next;
+    return Math.min(this.table.nextDeadline(), this.#losses.due);
   }
 
   #fire(id: number, actions: number): void {
     const server = this.table.kind(id) >= INVITE_SERVER;
     if (actions & RESEND) {
-      if (server) this.#resendServer(id);
+      if (server) this.#legs.resendServer(id);
       // a phone that has an INVITE may ring: it must be asked, to be cancelled; another request is not wanted there now
       else if (this.table.kind(id) === INVITE_CLIENT || !(this.table.word(id, FLAGS) & GIVEN_UP))
-        this.#resendClient(id);
+        this.#legs.resendClient(id);
     }
     if (actions & COMPOSE_100) this.#hundred(id);
     if (actions & ALARM) this.#alarm(id);
@@ -715,7 +537,7 @@ export class ProxyTransactions implements TransactionUser {
     const { instead } = this.#p;
     const { table } = this;
     if (table.word(client, FLAGS) & PROBE) {
-      this.#probed(client, false);
+      this.#targets?.probed(client, false);
       return;
     }
     const server = table.peer(client);
@@ -725,7 +547,7 @@ export class ProxyTransactions implements TransactionUser {
       context.failed(client, table.word(client, TARGET), status);
       return;
     }
-    if (this.#tookOver(client, status)) return;
+    if (this.#targets?.tookOver(client, status)) return;
     // 4320 4.2: never 408 to a non-INVITE; its server transaction ends by itself
     if (status === 408 && table.kind(server) !== INVITE_SERVER) return;
     this.#answerInstead(client, server, status, instead);
@@ -759,15 +581,15 @@ export class ProxyTransactions implements TransactionUser {
       return;
     }
     if (flags & PROBE) {
-      this.#probed(client, false);
-      this.#forget(client);
+      this.#targets?.probed(client, false);
+      this.#legs.forget(client);
       table.release(client);
       return;
     }
     if (this.#looksAgain(client)) return;
     table.setWord(client, FLAGS, flags & ~AWAITS_ANSWER);
     if (table.word(client, AIM) !== 0 && !this.#contextOf(client)) {
-      if (flags & HEARD_BACK || !this.#silent(client)) this.#lastTimer(client);
+      if (flags & HEARD_BACK || !this.#targets?.silent(client)) this.#lastTimer(client);
       return;
     }
     if (table.state(client) === CALLING && !this.#answers(client)) {
@@ -783,137 +605,6 @@ export class ProxyTransactions implements TransactionUser {
   #lastTimer(client: number): void {
     const { table } = this;
     if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(this.#p.now()));
-  }
-
-  // ---- the targets of the upstream
-
-  #canMove(client: number): boolean {
-    const { failover } = this.#p;
-    const { table } = this;
-    return (
-      failover !== undefined &&
-      (table.word(client, AIM) & MOVABLE) !== 0 &&
-      failover.upstream.targets.hasOther(table.word(client, TRIED))
-    );
-  }
-
-  /** A response of a target came. True: it says 503, and the request has gone to another one. */
-  #heardBack(client: number, status: number): boolean {
-    const { failover } = this.#p;
-    const { table } = this;
-    if (!failover || table.state(client) > PROCEEDING) return false;
-    const flags = table.word(client, FLAGS);
-    const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
-    const from = this.#getAddress(client, this.#address);
-    table.setWord(client, FLAGS, flags | HEARD_BACK);
-    if (flags & PROBE) {
-      this.#probed(client, status !== 503);
-      return true;
-    }
-    if (status !== 503) {
-      failover.upstream.answered(from, transport);
-      return false;
-    }
-    failover.upstream.lost(from, transport);
-    if (!this.#canMove(client) || !this.#move(client, false)) return false;
-    table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP);
-    return true;
-  }
-
-  /** An OPTIONS of our own to a target of the upstream, in the octets that `write` makes for its transaction. */
-  probe(hop: NextHop, write: (w: Writer, client: number, generation: number) => void): void {
-    const { exchange, outlet, now, answerTime } = this.#p;
-    const { table } = this;
-    const stream = hop.transport !== UDP;
-    const head = hop.listener | (hop.transport << 8) | (stream ? TO_CONNECTION : 0);
-    const client = this.#openFor(-1, 0, OPTIONS, head, stream);
-    if (client < 0) return;
-    this.#putAddress(client, hop.address);
-    table.setWord(client, AIM, hop.slot + 1);
-    table.setWord(client, FLAGS, AWAITS_ANSWER | PROBE);
-    const start = exchange.openOut();
-    write(exchange.out, client, table.generation(client));
-    const end = exchange.keepOut();
-    if (!stream) outlet.toDatagram(hop.listener, hop.address, undefined, start, end);
-    else if (!outlet.toConnection(hop.address, start, end)) {
-      this.#probed(client, false);
-      table.release(client);
-      return;
-    }
-    this.#keep(client, start, end);
-    table.setAlarm(client, now() + answerTime);
-  }
-
-  #probed(client: number, answered: boolean): void {
-    const { table } = this;
-    table.setWord(client, FLAGS, table.word(client, FLAGS) & ~PROBE);
-    const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
-    this.#p.failover?.upstream.probed(this.#getAddress(client, this.#address), transport, answered);
-  }
-
-  /** Nothing has come from the target for the time that one with a substitute has. True: another has the request. */
-  #silent(client: number): boolean {
-    const { table } = this;
-    if (!this.#tookOver(client, 408)) return false;
-    table.setWord(client, FLAGS, table.word(client, FLAGS) | GIVEN_UP | CANCEL_WANTED);
-    return true;
-  }
-
-  /** No response came from a target of the upstream: that is held against it. True: another one has the request. */
-  #tookOver(client: number, status: number): boolean {
-    const { failover } = this.#p;
-    const { table } = this;
-    const aim = table.word(client, AIM);
-    if (!failover || aim === 0 || table.word(client, FLAGS) & HEARD_BACK || status === 487) return false;
-    const byUdp = (aim & SIZED) !== 0 && status === 500;
-    if (byUdp) return this.#move(client, true);
-    const transport = (table.word(client, LISTENER) >>> 8) & 0xff;
-    failover.upstream.lost(this.#getAddress(client, this.#address), transport);
-    return this.#canMove(client) && this.#move(client, false);
-  }
-
-  /** The request of this client transaction in a new one, to a target not tried yet; `same`: to its own one by UDP. */
-  #move(client: number, same: boolean): boolean {
-    const { failover, outlet, counters } = this.#p;
-    const { table } = this;
-    const server = table.peer(client);
-    const generation = table.word(client, SERVER_GENERATION);
-    const at = table.keptOffset(client);
-    if (!failover || at < 0 || !table.isLive(server, generation) || table.state(server) > PROCEEDING)
-      return false;
-    if (table.word(client, FLAGS) & (CANCEL_WANTED | CANCELLED | GIVEN_UP)) return false;
-    if (!failover.open(at, table.keptLength(client))) return false;
-    const { hop } = failover;
-    const method = table.method(client);
-    const aim = table.word(client, AIM);
-    let tried = table.word(client, TRIED);
-    for (;;) {
-      const slot = same ? failover.unsized((aim & AIM_SLOT) - 1) : failover.next(tried);
-      if (slot === NO_TARGET) return false;
-      tried |= 1 << slot;
-      const stream = hop.transport !== UDP;
-      const head = hop.listener | (hop.transport << 8) | (stream ? TO_CONNECTION : 0);
-      const next = this.#openFor(server, generation, method, head, stream);
-      if (next < 0) return false;
-      this.#putAddress(next, hop.address);
-      table.setWord(next, AIM, (slot + 1) | (aim & MOVABLE) | (hop.sized ? SIZED : 0));
-      table.setWord(next, TRIED, tried);
-      if (!failover.compose(next, table.generation(next))) {
-        table.release(next);
-        return false;
-      }
-      const { start, end } = failover;
-      if (!stream) outlet.toDatagram(hop.listener, hop.address, undefined, start, end);
-      else if (!outlet.toConnection(hop.address, start, end)) {
-        failover.upstream.lost(hop.address, hop.transport);
-        table.release(next);
-        continue;
-      }
-      this.#keep(next, start, end);
-      this.#watch(next);
-      counters.inc(Counter.targetFailovers);
-      return true;
-    }
   }
 
   /** The answer time is not over, and the flow still stands. */
@@ -949,7 +640,7 @@ export class ProxyTransactions implements TransactionUser {
 
   /** Records and kept cells in use: what must return to its start. */
   get inUse(): { transactions: number; contexts: number; cells: number } {
-    return { transactions: this.table.size, contexts: this.#contexts.size, cells: this.#kept.inUse };
+    return { transactions: this.table.size, contexts: this.#contexts.size, cells: this.#legs.cells };
   }
 }
 

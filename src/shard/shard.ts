@@ -506,8 +506,8 @@ export class Shard implements NetHandler {
   closed(slot: number, cause: number): void {
     this.#framers.delete(slot);
     if (this.#table.has(slot, OUTBOUND_DIALED))
-      this.#transactions?.connectionLost(this.#flows.remoteOf(slot, this.#address));
-    this.#transactions?.flowLost(slot, this.#table.generation(slot));
+      this.#transactions?.losses.connection(this.#flows.remoteOf(slot, this.#address));
+    this.#transactions?.losses.flow(slot, this.#table.generation(slot));
     if (!this.#connections.closed(slot, cause)) this.#flows.end(slot, this.#table.generation(slot), cause);
   }
 
@@ -517,7 +517,7 @@ export class Shard implements NetHandler {
   unreachable(listener: number, to: Endpoint): void {
     const slot = this.#flows.find(listener, to, this.#listeners[listener].address);
     if (slot >= 0) {
-      this.#transactions?.flowLost(slot, this.#table.generation(slot));
+      this.#transactions?.losses.flow(slot, this.#table.generation(slot));
       this.#flows.end(slot, this.#table.generation(slot), Cause.ICMP);
       return;
     }
@@ -541,7 +541,7 @@ export class Shard implements NetHandler {
 
   #nobodyAt(to: Endpoint): void {
     this.#upstream?.lost(to, TRANSPORT_UDP);
-    this.#transactions?.unreachable(to);
+    this.#transactions?.losses.unreachable(to);
   }
 
   // ---- the turn

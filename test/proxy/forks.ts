@@ -121,7 +121,7 @@ export class Forks extends Rig {
     });
     this.home = home;
     this.flows.ended = (slot, generation) => {
-      this.transactions.flowLost(slot, generation);
+      this.transactions.losses.flow(slot, generation);
       home.flowEnded(slot, generation);
     };
   }
@@ -207,7 +207,7 @@ export class Forks extends Rig {
   }
 
   unreachable(address: string): void {
-    this.transactions.unreachable(endpoint(address));
+    this.transactions.losses.unreachable(endpoint(address));
   }
 }
 
