@@ -75,7 +75,10 @@ export type StoreStatus =
   | 'full'
   /** the flow of this registration has closed meanwhile: nothing changed */
   | 'flow-closed'
-  /** the store could not take the operation now (ring full, store thread down): nothing changed */
+  /**
+   * the store could not take the operation now (ring full, store thread down, no connection): nothing
+   * changed, unless the connection to a shared store was lost before its answer came
+   */
   | 'busy'
   /** the commit failed: nothing changed */
   | 'error';

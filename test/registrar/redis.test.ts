@@ -1,10 +1,12 @@
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { parseRedisUrl } from '../../src/config/redis-url.ts';
 import { bindingKey, flowKeys, leaseKey } from '../../src/registrar/redis.ts';
 import { Tenure } from '../../src/registrar/redis-tenure.ts';
 import { flowOf } from '../../src/registrar/redis-value.ts';
 import type { UpdateOp } from '../../src/registrar/store.ts';
-import { hasRedis, RedisServer, type Registrar, registrar, until } from './redis-server.ts';
+import { makeCertificates } from '../harness/certificates.ts';
+import { freePort, hasRedis, RedisServer, type Registrar, registrar, until } from './redis-server.ts';
 import { DORA, EVE, flowContact, START, update } from './requests.ts';
 
 const TOKEN = 'AQEAAWUAAAAAAAABAAAAAQAAAAAAAAAAAAAAAA';
@@ -111,6 +113,28 @@ describe.skipIf(!hasRedis)('registrars that share a Redis', () => {
     server.command('SCRIPT', 'FLUSH');
     expect((await register(a)).status).toBe('ok');
     expect(await lookup(b)).toHaveLength(1);
+  });
+
+  it('speak TLS where the URL says so, and not to a server that they do not trust', async () => {
+    const certificates = makeCertificates(['IP:127.0.0.1']);
+    const port = await freePort();
+    const { ca, cert, key } = certificates;
+    const files = ['--tls-cert-file', cert, '--tls-key-file', key, '--tls-ca-cert-file', ca];
+    const tls = await RedisServer.start('--tls-port', `${port}`, '--tls-auth-clients', 'no', ...files);
+    const authorities = getCACertificates();
+    try {
+      const stranger = await registrar(`rediss://127.0.0.1:${port}`);
+      expect(stranger.states).toEqual([expect.stringMatching(/^down: .*certificate/)]);
+      await stranger.close();
+      setDefaultCACertificates([...authorities, certificates.trusted.toString()]);
+      const known = await registrar(`rediss://127.0.0.1:${port}`);
+      expect((await register(known)).status).toBe('ok');
+      await known.close();
+    } finally {
+      setDefaultCACertificates(authorities);
+      await tls.dispose();
+      certificates.remove();
+    }
   });
 
   it('are busy above the limit of calls under way, and only then', async () => {
