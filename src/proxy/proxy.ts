@@ -189,6 +189,8 @@ export class StatelessProxy {
     const { message: m } = this.#x;
     if (!this.#target.parse(m.buf, m.uriStart, m.uriEnd)) return this.refuse(400, 'Bad Request-URI');
     if (!this.#target.isSip && this.#target.scheme !== TEL) return this.refuse(416, 'Unsupported URI Scheme');
+    // 19.1.1: a Request-URI has no headers; what an escaped one would mean here, nobody may guess (4475 3.1.2.11)
+    if (this.#target.isSip && this.#target.paramsEnd < m.uriEnd) return this.refuse(400, 'Bad Request-URI');
     if (m.maxForwards === 0) {
       this.#counters.inc(Counter.maxForwardsReached);
       if (m.method === OPTIONS) return this.refuse(200, 'OK', ALLOW);

@@ -47,7 +47,7 @@ import {
   USER_AGENT,
   VIA,
 } from '../wire/names.ts';
-import { canonicalAor, parseSipUri, type SipUri } from '../wire/uri.ts';
+import { canonicalAor, formatUri, parseSipUri, type SipUri } from '../wire/uri.ts';
 import type { Locations } from './locations.ts';
 
 /** RFC 5393 5.3.3: the default and the most. */
@@ -410,7 +410,7 @@ export class LocalHome implements Home {
   /** RFC 3261 16.5, RFC 3327 5.4: the Contact becomes the Request-URI, the rest of the Path becomes Route. */
   #retarget(binding: Binding, from: number): void {
     const { message: m, patch } = this.#p.exchange;
-    patch.replace(m.uriStart, m.uriEnd).text(binding.contact);
+    patch.replace(m.uriStart, m.uriEnd).text(requestUri(binding.contact));
     if (binding.path.length > from) {
       const row = m.first[ROUTE];
       const w = patch.insert(m.lineStart[row >= 0 ? row : m.first[VIA]]);
@@ -425,6 +425,15 @@ export class LocalHome implements Home {
     const datagram = flows.table.transport(slot) === TRANSPORT_UDP;
     store.flowClosed(flowKey(slot, generation, flows.incarnation, datagram));
   }
+}
+
+/** A Contact URI as a Request-URI: what may not stand in one is left out (RFC 3261 16.6 step 2, 19.1.1). */
+function requestUri(contact: string): string {
+  if (!contact.includes('?') && !/;method=/i.test(contact)) return contact;
+  const uri = parseSipUri(contact);
+  if (!uri) return contact;
+  const params = uri.params.filter(([name]) => name.toLowerCase() !== 'method');
+  return formatUri({ ...uri, params, headers: [] });
 }
 
 function values(m: Message, header: number): string[] {

@@ -48,7 +48,7 @@ const RFC4475: Record<string, [verdict: number, outcome: number]> = {
   'lwsruri.dat': [BAD_START_LINE, 400],
   'lwsstart.dat': [BAD_START_LINE, 400],
   'trws.dat': [BAD_START_LINE, 400],
-  'escruri.dat': [OK, FORWARDED],
+  'escruri.dat': [OK, 400],
   'baddate.dat': [OK, FORWARDED],
   'regbadct.dat': [OK, FORWARDED],
   'badaspec.dat': [OK, FORWARDED],

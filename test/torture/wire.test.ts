@@ -64,7 +64,7 @@ const RFC4475: Record<string, Row> = {
   'lwsruri.dat': [400, 400],
   'lwsstart.dat': [400, 400],
   'trws.dat': [400, 400],
-  'escruri.dat': [FORWARDED, 480],
+  'escruri.dat': [400, 400],
   'baddate.dat': [FORWARDED, 480],
   'regbadct.dat': [FORWARDED, 400],
   'badaspec.dat': [FORWARDED, 480],
