@@ -4,9 +4,29 @@
  * and a clean stop on SIGTERM and SIGINT. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
  */
 import process from 'node:process';
+import { passwd } from './auth/passwd.ts';
 import { type Config, isRegistrar, type StoreConfig } from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
+
+const USAGE = 'usage: holdfast, or: holdfast passwd FILE USER@REALM (the password on standard input)\n';
+
+/** `holdfast passwd`: adds a user to a credentials file, or changes the password. */
+async function setPassword(words: string[]): Promise<never> {
+  const [file, address] = words;
+  if (words.length !== 2) {
+    process.stderr.write(USAGE);
+    process.exit(2);
+  }
+  try {
+    const { user, realm, added } = await passwd(file, address, process.stdin, process.stderr);
+    process.stdout.write(`${user}@${realm} ${added ? 'added to' : 'changed in'} ${file}\n`);
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`);
+    process.exit(1);
+  }
+  process.exit(0);
+}
 
 async function run(): Promise<void> {
   let running: Running;
@@ -79,10 +99,16 @@ function invitation(config: Config): string[] {
   const proxy = `${first.advertisedHost}:${first.advertisedPort}`;
   return [
     '',
-    `Register a softphone: user alice, domain ${domain}, outbound proxy ${proxy} (no password); another as bob.`,
-    `With baresip, in its accounts file: <sip:alice@${domain}>;outbound="sip:${proxy};lr";sipnat=outbound;regint=600;auth_pass=none   then call sip:bob@${domain}`,
+    `Register a softphone: user alice, domain ${domain}, outbound proxy ${proxy} (${config.auth.kind === 'none' ? 'no password' : 'with its password'}); another as bob.`,
+    `With baresip, in its accounts file: <sip:alice@${domain}>;outbound="sip:${proxy};lr";sipnat=outbound;regint=600${config.auth.kind === 'none' ? ';auth_pass=none' : ''}   then call sip:bob@${domain}`,
     '',
   ];
 }
 
+const [command, ...words] = process.argv.slice(2);
+if (command === 'passwd') await setPassword(words);
+else if (command !== undefined) {
+  process.stderr.write(USAGE);
+  process.exit(2);
+}
 await run();

@@ -41,6 +41,11 @@ export type StoreConfig =
   | { kind: 'lmdb'; dir: string }
   | { kind: 'redis'; target: RedisTarget };
 
+export type AuthConfig = { kind: 'none' } | { kind: 'file'; path: string } | { kind: 'service'; url: string };
+
+/** RFC 8760 */
+export type Algorithm = 'SHA-512-256' | 'SHA-256' | 'MD5';
+
 export interface Config {
   workers: number;
   listen: ListenerConfig[];
@@ -55,6 +60,9 @@ export interface Config {
   probe: number;
   trusted: Network[];
   store: StoreConfig;
+  auth: AuthConfig;
+  /** digest algorithms that may be used, most preferred first */
+  algorithms: Algorithm[];
   /** answer a REGISTER only after the store's flush */
   storeSync: 'process' | 'power';
   dataDir: string;

@@ -7,7 +7,15 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
 import { TCP, UDP } from '../wire/via.ts';
-import type { Config, ListenerConfig, Network, StoreConfig, UpstreamConfig } from './config.ts';
+import type {
+  Algorithm,
+  AuthConfig,
+  Config,
+  ListenerConfig,
+  Network,
+  StoreConfig,
+  UpstreamConfig,
+} from './config.ts';
 import { parseRedisUrl } from './redis-url.ts';
 
 /** One wrong variable: the text names it, its value and what is allowed. */
@@ -31,6 +39,7 @@ const KNOWN = [
   'STORE',
   'STORE_SYNC',
   'AUTH',
+  'AUTH_ALGORITHMS',
   'DATA',
   'KEYS',
   'NODE',
@@ -104,13 +113,13 @@ export function load(env: Env): Loaded {
       'at least one domain, or HOLDFAST_UPSTREAM for an edge without a registrar',
     );
 
-  choice('AUTH', 'none', ['none'] as const, ' (credentials are not built yet)');
+  const auth = credentials(text('AUTH'));
   const open = listen.find((l) => !new Endpoint().parse(l.host, l.port)?.isLoopback);
-  if (domains.length > 0 && open)
+  if (domains.length > 0 && open && auth.kind === 'none')
     throw wrong(
       'AUTH',
       text('AUTH') ?? 'none',
-      `a registrar without authentication on loopback listeners only, and ${open.scheme}:${open.host}:${open.port} is not one`,
+      `file:PATH or http(s)://HOST/..., and none only where all listeners of a registrar are on loopback, which ${open.scheme}:${open.host}:${open.port} is not`,
     );
   choice('ADMIN', 'off', ['off'] as const, ' (the admin interface is not built yet)');
 
@@ -124,6 +133,8 @@ export function load(env: Env): Loaded {
     probe: number('PROBE_S', 0, 0, 3_600),
     trusted: networks(text('TRUSTED')),
     store: store(text('STORE'), dataDir),
+    auth,
+    algorithms: algorithms(text('AUTH_ALGORITHMS')),
     storeSync: choice('STORE_SYNC', 'process', ['process', 'power'] as const),
     dataDir,
     keys: text('KEYS'),
@@ -295,4 +306,22 @@ function store(value: string | undefined, dataDir: string): StoreConfig {
     shown,
     'memory: or lmdb:DIRECTORY or redis[s]://[[USER]:PASSWORD@]HOST[:PORT][,HOST:PORT...][/DB]',
   );
+}
+
+function credentials(value: string | undefined): AuthConfig {
+  if (value === undefined || value === 'none') return { kind: 'none' };
+  if (value.startsWith('file:') && value.length > 5) return { kind: 'file', path: value.slice(5) };
+  if (/^https?:\/\/[^/\s]+/.test(value) && URL.canParse(value)) return { kind: 'service', url: value };
+  throw wrong('AUTH', value, 'none, file:PATH, http://HOST/... or https://HOST/...');
+}
+
+const ALGORITHMS: readonly Algorithm[] = ['SHA-512-256', 'SHA-256', 'MD5'];
+
+/** In the order of preference, whatever the order in the variable (RFC 8760 2.3). */
+function algorithms(value: string | undefined): Algorithm[] {
+  if (value === undefined) return [...ALGORITHMS];
+  const wanted = value.split(',').map((name) => name.trim().toUpperCase());
+  if (wanted.some((name) => !ALGORITHMS.includes(name as Algorithm)))
+    throw wrong('AUTH_ALGORITHMS', value, `${ALGORITHMS.join(', ')}, or some of them`);
+  return ALGORITHMS.filter((name) => wanted.includes(name));
 }

@@ -19,6 +19,7 @@ import { Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
+import { NonceTable } from '../shared/nonce-table.ts';
 import { chooseBackend } from './backend.ts';
 import type { Descriptors } from './descriptors.ts';
 import { nameServers, Resolver } from './dns.ts';
@@ -97,6 +98,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     table: tableDescriptor,
     index: indexDescriptor,
     counters: countersDescriptor,
+    nonces: registrar && config.auth.kind !== 'none' ? NonceTable.allocate(NONCES) : undefined,
     keyring: keyring.toPlain(),
     incarnation,
     upstream: upstreams.octets,
@@ -146,6 +148,9 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     },
   };
 }
+
+/** Nonces of which counts are remembered at one time; each takes 36 octets. */
+const NONCES = 1 << 17;
 
 const randomWord = () => randomInt(0, 2 ** 32) | 0;
 

@@ -31,6 +31,8 @@ const ROUNDS = 16;
 const ATTENTIVE = 8;
 /** The longest wait, so that a lost wake-up would be a delay and not a halt. */
 const LONGEST_WAIT = 1_000;
+/** The same while Node sockets are in use: what libuv does between two rounds is not seen from here. */
+const LONGEST_WAIT_NODE = 20;
 
 export interface FfiOptions {
   listeners: Listener[];
@@ -43,6 +45,8 @@ export interface FfiOptions {
   now: () => number;
   /** a predecessor has filled the epoll set */
   replacement: boolean;
+  /** Node sockets or timers are in use on this thread: libuv must have its turn oftener */
+  nodeSockets: boolean;
 }
 
 export class FfiNet implements Net {
@@ -58,12 +62,14 @@ export class FfiNet implements Net {
   #running = false;
   #attentive = ATTENTIVE;
   #nextTimer = 0;
+  readonly #longestWait: number;
   #flushing = false;
 
   constructor(options: FfiOptions) {
     this.#epoll = new Epoll(options.epoll);
     this.#wakeUp = new EventCounter(options.eventfd);
     this.#now = options.now;
+    this.#longestWait = options.nodeSockets ? LONGEST_WAIT_NODE : LONGEST_WAIT;
     this.#datagrams = new Datagrams(this.arena, options.listeners, options.sockets, options.counters);
     this.#streams = new RawStreams(this.arena, this.#epoll, options.flows, options.counters);
     this.arena.flush = () => this.flush();
@@ -138,7 +144,7 @@ export class FfiNet implements Net {
     }
     const wait = Math.ceil(this.#nextTimer - this.#now());
     if (wait <= 0 || !this.#handler.rest()) return 0;
-    return Math.min(wait, LONGEST_WAIT);
+    return Math.min(wait, this.#longestWait);
   }
 
   readonly #flushNow = (): void => this.flush();

@@ -9,6 +9,7 @@ import type { CountersDescriptor } from '../shared/counters.ts';
 import type { FlowIndexDescriptor } from '../shared/flow-index.ts';
 import type { FlowTableDescriptor } from '../shared/flow-table.ts';
 import type { MeshDescriptor } from '../shared/mesh.ts';
+import type { NonceTableDescriptor } from '../shared/nonce-table.ts';
 
 /** main -> shard: words slot, generation. The record is claimed for the shard and holds the descriptor. */
 export const HANDOFF = 1;
@@ -42,6 +43,8 @@ export interface ShardBoot {
   table: FlowTableDescriptor;
   index: FlowIndexDescriptor;
   counters: CountersDescriptor;
+  /** the nonces that were spent; undefined: nobody is asked who he is */
+  nonces: NonceTableDescriptor | undefined;
   keyring: PlainKeyring;
   incarnation: number;
   /** the targets of the upstream at this shard's start (net/targets.ts) */

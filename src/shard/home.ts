@@ -5,6 +5,7 @@
  *
  * A request that must wait for the store, or that may go to several places, is parked.
  */
+import type { Decision, Gate } from '../auth/gate.ts';
 import type { Flows } from '../flow/flows.ts';
 import { LIVE } from '../flow/flows.ts';
 import type { Destination } from '../net/targets.ts';
@@ -33,6 +34,7 @@ import { hasToTag } from '../wire/compose.ts';
 import type { Message } from '../wire/lexer.ts';
 import { parseNameAddr } from '../wire/nameaddr.ts';
 import {
+  AUTHORIZATION,
   CALL_ID,
   CONTACT,
   EXPIRES,
@@ -47,7 +49,7 @@ import {
   USER_AGENT,
   VIA,
 } from '../wire/names.ts';
-import { canonicalAor, formatUri, parseSipUri, type SipUri } from '../wire/uri.ts';
+import { canonicalAor, canonicalHost, formatUri, parseSipUri, type SipUri } from '../wire/uri.ts';
 import type { Locations } from './locations.ts';
 
 /** RFC 5393 5.3.3: the default and the most. */
@@ -59,6 +61,9 @@ const DOWN = 1;
 const ONWARD = 2;
 /** the request has been answered */
 const ANSWERED = 3;
+
+/** Refusals that say somebody tried, and not only that a client must begin. */
+const FAILURES: ReadonlySet<string> = new Set(['wrong-response', 'unknown-user', 'forged', 'other-aor']);
 
 interface PlaceInHand {
   binding: Binding;
@@ -86,6 +91,12 @@ export interface HomeParts {
   flowTimer: number;
   /** a flow was confirmed by a registration here */
   registrationSeen: (slot: number, expires: number, outbound: boolean) => void;
+  /** undefined: nobody is asked who he is */
+  gate?: Gate | undefined;
+  /** for the log: credentials that were not good, and whose where that is proved */
+  refused?: (why: string, user: string | undefined) => void;
+  /** makes the shard's loop turn soon */
+  wake?: () => void;
 }
 
 export class LocalHome implements Home {
@@ -112,8 +123,8 @@ export class LocalHome implements Home {
   // ---- REGISTER
 
   register(count: number): void {
-    const { exchange, proxy, answers, flows, own, counters, clock, policy, store } = this.#p;
-    const { message: m, source } = exchange;
+    const { exchange, answers, own } = this.#p;
+    const m = exchange.message;
     const to = toUri(m);
     if (!to) {
       answers.send(400, 'Bad To');
@@ -124,7 +135,58 @@ export class LocalHome implements Home {
       answers.send(404, 'Not Found');
       return;
     }
+    this.#ask(to, count);
+  }
+
+  /** Who is it? Goes on at once where nobody is asked. */
+  #ask(to: SipUri, count: number): void {
+    const { exchange, gate, wake } = this.#p;
+    const { message: m } = exchange;
     const aor = canonicalAor(to);
+    if (!gate) {
+      this.#admitted(aor, count);
+      return;
+    }
+    const request = {
+      role: 'registrar',
+      method: 'REGISTER',
+      uri: latin1(m.buf, m.uriStart, m.uriEnd),
+      credentials: values(m, AUTHORIZATION),
+      aor,
+      host: canonicalHost(to.host),
+      ds: exchange.ds,
+    } as const;
+    let parked: Parked | undefined;
+    let now: Decision | undefined;
+    gate.check(request, (decision) => {
+      if (!parked) {
+        now = decision;
+        return;
+      }
+      this.#parking.resume(parked, () => this.#decided(decision, aor, count));
+      wake?.(); // this is libuv's turn, not the shard's: what was queued waits for a round
+    });
+    if (now) this.#decided(now, aor, count);
+    else parked = this.#parking.park();
+  }
+
+  #decided(decision: Decision, aor: string, count: number): void {
+    const { answers, counters, refused } = this.#p;
+    if (decision.kind === 'accept') {
+      this.#admitted(aor, count);
+      return;
+    }
+    if (decision.kind === 'challenge') counters.inc(Counter.authChallenges);
+    if (FAILURES.has(decision.why)) {
+      counters.inc(Counter.authFailures);
+      refused?.(decision.why, decision.user);
+    }
+    answers.send(decision.status, decision.reason, decision.headers);
+  }
+
+  #admitted(aor: string, count: number): void {
+    const { exchange, proxy, answers, flows, own, counters, clock, policy, store } = this.#p;
+    const { message: m, source } = exchange;
     const slot = proxy.sourceFlow();
     if (slot < 0) {
       answers.send(503, 'Service Unavailable', ['Retry-After: 5']);

@@ -4,6 +4,7 @@
  * touched by anything that comes from it (EP-5.4-09).
  */
 import { randomInt } from 'node:crypto';
+import type { Gate } from '../auth/gate.ts';
 import type { Config } from '../config/config.ts';
 import { isRegistrar } from '../config/config.ts';
 import { Flows } from '../flow/flows.ts';
@@ -95,6 +96,8 @@ export interface ShardParts {
   mesh: Mesh;
   listeners: Listener[];
   store: StoreClient | undefined;
+  /** undefined: nobody is asked who he is */
+  gate: Gate | undefined;
   log: Logger;
   /** the shard has been told to end */
   stopped: () => void;
@@ -126,6 +129,7 @@ export class Shard implements NetHandler {
   readonly #framers = new Map<number, Framer>();
   readonly #registrations: Sampled;
   readonly #calls: Sampled;
+  readonly #refusals: Sampled;
   readonly #ended: Sampled;
   readonly #address = new Endpoint();
   readonly #shards: number;
@@ -150,6 +154,7 @@ export class Shard implements NetHandler {
     this.#shards = config.workers;
     this.#registrations = new Sampled(log, 'registration');
     this.#calls = new Sampled(log, 'call');
+    this.#refusals = new Sampled(log, 'auth-failure');
     this.#ended = new Sampled(log, 'flow-ended');
 
     const keyring = new Keyring(boot.keyring);
@@ -273,6 +278,9 @@ export class Shard implements NetHandler {
         locations: this.#locations,
         flowTimer: config.flowTimer,
         registrationSeen: this.#registrationSeen,
+        gate: parts.gate,
+        refused: this.#refused,
+        wake: () => net.wake(),
       });
       this.#proxy.home = this.#home;
     }
@@ -684,6 +692,12 @@ export class Shard implements NetHandler {
       transport: TRANSPORTS[table.transport(slot)].toLowerCase(),
       peer: this.#flows.remoteOf(slot, this.#address).toString(),
     });
+  };
+
+  readonly #refused = (why: string, user: string | undefined): void => {
+    if (!this.#refusals.wants(this.#clock.now())) return;
+    const peer = this.#exchange.source.remote.toString();
+    this.#refusals.write({ why, aor: this.#header(TO), peer, ...(user !== undefined && { user }) });
   };
 
   readonly #callSeen = (): void => {

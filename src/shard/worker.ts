@@ -16,6 +16,7 @@ import { TRANSPORT_TCP } from '../shared/flow-record.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import type { ShardBoot, ShardReport } from './boot.ts';
+import { openGate } from './gate.ts';
 import { LastWords } from './lastwords.ts';
 import { Shard } from './shard.ts';
 
@@ -41,11 +42,25 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
   const net = await openNet(boot, listeners, table, counters, clock, mesh);
   const store = boot.store > 0 && isRegistrar(config) ? openStore(boot, mesh) : undefined;
 
+  const gate = openGate(boot, log, () => clock.now());
+
   let stop!: () => void;
   const stopped = new Promise<void>((resolve) => {
     stop = resolve;
   });
-  const shard = new Shard({ boot, net, table, counters, clock, mesh, listeners, store, log, stopped: stop });
+  const shard = new Shard({
+    boot,
+    net,
+    table,
+    counters,
+    clock,
+    mesh,
+    listeners,
+    store,
+    gate: gate?.gate,
+    log,
+    stopped: stop,
+  });
   net.start(new LastWords(shard, net, table));
   await net.ready;
   const inherited = boot.replacement ? shard.inherit() : 0;
@@ -53,6 +68,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
   port.postMessage(report);
   await stopped;
   net.stop();
+  await gate?.credentials.close();
   port.close();
 }
 
@@ -97,6 +113,7 @@ async function openNet(
       counters,
       now,
       replacement,
+      nodeSockets: config.auth.kind === 'service',
     });
   }
   const { CoreNet } = await import('../net/core.ts');

@@ -90,7 +90,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ['IO', ['uring'], /auto or ffi or core/],
     ['LOG', ['loud'], /fatal or error or warn or info or debug or trace or silent/],
     ['STORE', ['redis:localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
-    ['AUTH', ['file:/etc/passwd', 'yes'], /none/],
+    ['AUTH', ['file:', 'yes', 'ftp://x/'], /file:PATH/],
     ['ADMIN', ['127.0.0.1:8060'], /off/],
     [
       'UPSTREAM',
@@ -218,7 +218,7 @@ describe('a registrar without authentication', () => {
     'udp:0.0.0.0:5060/edge.example.com',
   ])('is refused on %s', (listen) => {
     expect(fault({ HOLDFAST_LISTEN: listen })).toMatch(
-      /^HOLDFAST_AUTH=none: allowed is a registrar without authentication on loopback listeners only/,
+      /^HOLDFAST_AUTH=none: allowed is file:PATH or .*, and none only where all listeners of a registrar are on loopback/,
     );
     expect(fault({ ...EDGE, HOLDFAST_LISTEN: listen, HOLDFAST_DOMAINS: 'example.com' })).toMatch(
       /^HOLDFAST_AUTH=none/,

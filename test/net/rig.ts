@@ -190,6 +190,7 @@ export class Rig {
     const epoll = own(Epoll.create());
     const eventfd = own(createEventfd());
     this.net = new FfiNet({
+      nodeSockets: false,
       listeners,
       sockets,
       epoll,
