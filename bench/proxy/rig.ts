@@ -18,7 +18,7 @@ import { Exchange, type Outlet, SENT } from '../../src/proxy/exchange.ts';
 import { Forwarder } from '../../src/proxy/forward.ts';
 import { NextHop } from '../../src/proxy/nexthop.ts';
 import { Own } from '../../src/proxy/own.ts';
-import { StatelessProxy } from '../../src/proxy/proxy.ts';
+import { RequestProxy } from '../../src/proxy/proxy.ts';
 import { Responses } from '../../src/proxy/response.ts';
 import { Upstream } from '../../src/proxy/upstream.ts';
 import { Clock, deciseconds } from '../../src/shared/clock.ts';
@@ -86,7 +86,7 @@ export class Rig {
   readonly branch: Branch;
   readonly #arena = new Arena();
   readonly #counters = new Counters(Counters.allocate(SELF + 1), SELF);
-  readonly #proxy: StatelessProxy;
+  readonly #proxy: RequestProxy;
   readonly #responses: Responses;
   readonly #clients = Array.from(
     { length: BATCH },
@@ -139,7 +139,7 @@ export class Rig {
     const exchange = this.exchange;
     this.branch = new Branch(keyring, incarnation);
     const answers = new Answers(exchange, this.sink, this.branch, counters, false);
-    this.#proxy = new StatelessProxy({
+    this.#proxy = new RequestProxy({
       exchange,
       outlet: this.sink,
       flows: this.flows,

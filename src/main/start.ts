@@ -90,7 +90,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       throw error;
     }
   } else await assertVacant(config.listen);
-  const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts' | 'life'> = {
+  const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'life'> = {
     config,
     backend,
     clock,

@@ -32,7 +32,7 @@ const LONGEST_DELAY_MS = 10_000;
 const STOP_MS = 3_000;
 
 export interface SupervisorParts {
-  boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'accepts' | 'life'>;
+  boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'life'>;
   shards: number;
   descriptors: Descriptors | undefined;
   mail: Mesh;
@@ -82,7 +82,6 @@ export class Supervisor {
         self,
         epoll: descriptors?.epolls[self - 1] ?? -1,
         sockets: descriptors?.sockets[self - 1] ?? [],
-        accepts: true,
         replacement,
         life: this.#lives[self]++,
       },

@@ -1,7 +1,7 @@
 /**
- * A stateless proxy (RFC 3261 16.11) that is an RFC 5626 edge: the steps of 16.3 to 16.6 in their
- * order, each a named method. It keeps nothing between messages: a response finds its way by the
- * branch, a request down a flow by the token in its Route.
+ * The requests of an RFC 5626 edge: the steps of RFC 3261 16.3 to 16.6 in their order, each a named
+ * method. Nothing of a request is kept here; a request down a flow finds it by the token in its Route.
+ * What it is forwarded in, a transaction or a stateless branch (16.11), is decided when it is sent.
  *
  * Who may send where (DESIGN 5): a valid token in the top Route is its own authorisation, from any
  * source. Anyone else reaches the upstream or a served domain only; a Route to another host is 403. So
@@ -96,7 +96,7 @@ export interface ProxyParts {
   options: ProxyOptions;
 }
 
-export class StatelessProxy {
+export class RequestProxy {
   readonly #x: Exchange;
   readonly #outlet: Outlet;
   readonly #flows: Flows;

@@ -1,6 +1,6 @@
 /**
- * The way back of a stateless proxy (RFC 3261 16.11, 16.7): the branch in our own Via, under its MAC,
- * says where a response goes; our Via is removed. One whose branch is not ours, changed, of an earlier
+ * The way back (RFC 3261 16.7, 16.11): the branch in our own Via, under its MAC, names a transaction or
+ * says where the response goes; our Via is removed. One whose branch is not ours, changed, of an earlier
  * life, or whose flow is gone, is dropped and counted: nobody injects responses into a flow.
  *
  * A 2xx is also what makes a flow: to a REGISTER it confirms it, with the expiry and Flow-Timer that the

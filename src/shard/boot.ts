@@ -57,8 +57,6 @@ export interface ShardBoot {
   epoll: number;
   /** by listener id: this shard's UDP socket (ffi), -1 for a stream listener */
   sockets: number[];
-  /** core: this shard opens listeners of its own */
-  accepts: boolean;
   /** a shard of this number ran before */
   replacement: boolean;
   /** how often it was replaced */

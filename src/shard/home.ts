@@ -17,7 +17,7 @@ import { Fork } from '../proxy/fork.ts';
 import type { NextHop } from '../proxy/nexthop.ts';
 import type { Own } from '../proxy/own.ts';
 import { type Parked, Parking } from '../proxy/parked.ts';
-import type { Home, StatelessProxy } from '../proxy/proxy.ts';
+import type { Home, RequestProxy } from '../proxy/proxy.ts';
 import { Silent } from '../proxy/silent.ts';
 import { targetGroups } from '../proxy/targets.ts';
 import type { ProxyTransactions } from '../proxy/transactions.ts';
@@ -74,7 +74,7 @@ interface PlaceInHand {
 
 export interface HomeParts {
   exchange: Exchange;
-  proxy: StatelessProxy;
+  proxy: RequestProxy;
   answers: Answers;
   flows: Flows;
   own: Own;

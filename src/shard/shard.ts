@@ -1,7 +1,6 @@
 /**
  * One shard, assembled bottom to top, and the order of its turn: network, rings, timers, output. It is
- * the handler of its network backend: bytes become frames here, frames go to the proxy, and a flow is
- * touched by anything that comes from it (EP-5.4-09).
+ * the handler of its network backend; what comes in goes to inbound.ts, what comes by ring is sorted here.
  */
 import { randomInt } from 'node:crypto';
 import type { Gate } from '../auth/gate.ts';
@@ -13,7 +12,7 @@ import { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net, NetHandler } from '../net/net.ts';
 import { type Destination, decodeTargets, encodeDestination } from '../net/targets.ts';
-import { type Logger, Sampled } from '../observe/log.ts';
+import type { Logger } from '../observe/log.ts';
 import { Answers } from '../proxy/answer.ts';
 import { Branch } from '../proxy/branch.ts';
 import { Exchange } from '../proxy/exchange.ts';
@@ -24,14 +23,14 @@ import { Offspring } from '../proxy/offspring.ts';
 import { Own } from '../proxy/own.ts';
 import { Parking } from '../proxy/parked.ts';
 import { Probes } from '../proxy/probes.ts';
-import { StatelessProxy } from '../proxy/proxy.ts';
+import { RequestProxy } from '../proxy/proxy.ts';
 import { Responses } from '../proxy/response.ts';
 import { ProxyTransactions } from '../proxy/transactions.ts';
 import { Upstream } from '../proxy/upstream.ts';
 import type { StoreClient } from '../registrar/client.ts';
 import { STORE_ANSWER } from '../registrar/message.ts';
 import { DEFAULT_POLICY } from '../registrar/register.ts';
-import { Cause, causeWord } from '../shared/cause.ts';
+import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
@@ -42,22 +41,7 @@ import type { Ring } from '../shared/ring.ts';
 import { Kept } from '../transaction/kept.ts';
 import { TransactionKey } from '../transaction/key.ts';
 import { Transactions } from '../transaction/table.ts';
-import { latin1 } from '../wire/chars.ts';
-import {
-  BAD_CONTENT_LENGTH,
-  Framer,
-  HEAD_TOO_LARGE,
-  JUNK,
-  MESSAGE,
-  MESSAGE_TOO_LARGE,
-  MORE,
-  NO_CONTENT_LENGTH,
-  PING,
-} from '../wire/framer.ts';
-import { NO_END, NOT_SIP } from '../wire/lexer.ts';
-import { parseNameAddr } from '../wire/nameaddr.ts';
-import { FROM, TO } from '../wire/names.ts';
-import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
+import { Framer, MESSAGE } from '../wire/framer.ts';
 import { TRANSPORTS } from '../wire/via.ts';
 import {
   FAIL,
@@ -74,13 +58,14 @@ import {
 } from './boot.ts';
 import { Connections } from './connections.ts';
 import { LocalHome } from './home.ts';
+import { Inbound } from './inbound.ts';
 import { Locations } from './locations.ts';
+import { Notes } from './notes.ts';
 import { ShardOutlet } from './outlet.ts';
 import { Trust } from './trust.ts';
 
 /** Ring messages handled in one turn before the network has its turn again. */
 const RING_BUDGET = 1_024;
-const FIRST_TOKEN_OCTET = 33;
 const PROBES_AT_ONCE = 64;
 /** main's number in the mesh */
 const MAIN = 0;
@@ -113,7 +98,7 @@ export class Shard implements NetHandler {
   readonly #stopped: () => void;
   readonly #exchange: Exchange;
   readonly #flows: Flows;
-  readonly #proxy: StatelessProxy;
+  readonly #proxy: RequestProxy;
   readonly #responses: Responses;
   /** answers what could not be written; it has an exchange of its own, since a flush may come in the middle of another */
   readonly #undelivered: Responses;
@@ -126,19 +111,14 @@ export class Shard implements NetHandler {
   readonly #trust: Trust;
   readonly #upstream: Upstream | undefined;
   readonly #listeners: Listener[];
-  readonly #framers = new Map<number, Framer>();
-  readonly #registrations: Sampled;
-  readonly #calls: Sampled;
-  readonly #refusals: Sampled;
-  readonly #ended: Sampled;
+  readonly #inbound: Inbound;
+  readonly #notes: Notes;
   readonly #address = new Endpoint();
   readonly #shards: number;
   /** the address of the last UNREACHABLE to the others */
   readonly #told = new Endpoint();
   #toldUntil = 0;
   #resting = false;
-  /** the time of this round, in deciseconds */
-  #ds = 0;
 
   constructor(parts: ShardParts) {
     const { boot, net, table, counters, clock, mesh, listeners, log } = parts;
@@ -152,10 +132,6 @@ export class Shard implements NetHandler {
     this.#stopped = parts.stopped;
     this.#listeners = listeners;
     this.#shards = config.workers;
-    this.#registrations = new Sampled(log, 'registration');
-    this.#calls = new Sampled(log, 'call');
-    this.#refusals = new Sampled(log, 'auth-failure');
-    this.#ended = new Sampled(log, 'flow-ended');
 
     const keyring = new Keyring(boot.keyring);
     const own = new Own(config.listen, config.domains);
@@ -178,6 +154,7 @@ export class Shard implements NetHandler {
       idle: config.idle,
     });
     this.#exchange = new Exchange(net.arena);
+    this.#notes = new Notes(log, clock, this.#exchange, this.#flows);
     const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
     this.#connections = new Connections(
       net,
@@ -205,7 +182,7 @@ export class Shard implements NetHandler {
     });
     nextHop.names = this.#locations;
     const forwarder = new Forwarder(this.#exchange, own, branch, this.#answers);
-    this.#proxy = new StatelessProxy({
+    this.#proxy = new RequestProxy({
       exchange: this.#exchange,
       outlet,
       flows: this.#flows,
@@ -218,7 +195,16 @@ export class Shard implements NetHandler {
       options: { path: config.path, pathInner: config.pathInner, coreListener: config.coreListener },
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
-    this.#responses.registrationSeen = this.#registrationSeen;
+    this.#inbound = new Inbound({
+      net,
+      flows: this.#flows,
+      counters,
+      exchange: this.#exchange,
+      trust: this.#trust,
+      proxy: this.#proxy,
+      responses: this.#responses,
+    });
+    this.#responses.registrationSeen = this.#notes.registration;
     this.#responses.own = own;
     this.#answers.flowTimer = config.flowTimer;
     this.#secondBranch = new Branch(keyring, boot.incarnation);
@@ -231,7 +217,7 @@ export class Shard implements NetHandler {
       counters,
       config.flowTimer,
     );
-    this.#proxy.callSeen = this.#callSeen;
+    this.#proxy.callSeen = this.#notes.call;
     this.#proxy.ask = (destination) => this.#locations.wait([destination], () => this.#proxy.route());
     if (config.forwarding === 'stateful')
       this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder, own);
@@ -277,9 +263,9 @@ export class Shard implements NetHandler {
         coreListener: config.coreListener,
         locations: this.#locations,
         flowTimer: config.flowTimer,
-        registrationSeen: this.#registrationSeen,
+        registrationSeen: this.#notes.registration,
         gate: parts.gate,
-        refused: this.#refused,
+        refused: this.#notes.refused,
         wake: () => net.wake(),
       });
       this.#proxy.home = this.#home;
@@ -356,7 +342,7 @@ export class Shard implements NetHandler {
   /** Takes over what a predecessor of this shard left. Returns how many flows. */
   inherit(): number {
     return this.#flows.inherit((slot) => {
-      this.#framers.set(slot, new Framer());
+      this.#inbound.begin(slot);
       this.#net.adopt(slot);
       if (this.#table.has(slot, OUTBOUND_DIALED))
         this.#connections.inherit(slot, this.#flows.remoteOf(slot, this.#address));
@@ -367,128 +353,20 @@ export class Shard implements NetHandler {
 
   tick(): void {
     const now = this.#clock.now();
-    this.#ds = deciseconds(now);
+    this.#inbound.ds = deciseconds(now);
     this.#store?.tick(now);
   }
 
   datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
-    const { mem } = this.#net.arena;
-    const slot = this.#flows.find(listener, from, local);
-    if (end > start && isStun(mem, start)) {
-      if (slot >= 0) this.#flows.keepAlive(slot, this.#ds);
-      this.#stun(listener, from, local, start, end);
-      return;
-    }
-    if (slot >= 0) this.#flows.touch(slot, this.#ds);
-    // CRLF on a datagram is no keep-alive (5626 §4.4.1), SigComp is not spoken: only a start line goes on.
-    if (end - start < 12 || mem[start] < FIRST_TOKEN_OCTET || mem[start] > 126) {
-      this.#counters.inc(Counter.junk);
-      return;
-    }
-    const { source } = this.#exchange;
-    source.listener = listener;
-    source.transport = TRANSPORT_UDP;
-    source.slot = slot;
-    source.generation = slot < 0 ? 0 : this.#table.generation(slot);
-    source.remote.copy(from);
-    source.local.copy(local);
-    source.transaction = -1;
-    source.fromUpstream = this.#trust.isUpstream(from);
-    source.trusted = source.fromUpstream || this.#trust.network(from);
-    this.#message(start, end, true);
-  }
-
-  #stun(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
-    const { arena } = this.#net;
-    this.#counters.inc(Counter.stunRequests);
-    const at = arena.reserve();
-    const length = answerStun(arena.mem, start, end, from, arena.mem, at);
-    if (length === 0) {
-      this.#counters.inc(Counter.stunErrors);
-      return;
-    }
-    arena.outAt = at + Math.min(length, STUN_ROOM);
-    this.#net.sendDatagram(listener, from, local, at, at + length);
+    this.#inbound.datagram(listener, from, local, start, end);
   }
 
   bytes(slot: number, start: number, end: number): number {
-    const framer = this.#framers.get(slot);
-    if (!framer) return end - start;
-    this.#flows.touch(slot, this.#ds);
-    const { mem } = this.#net.arena;
-    let p = start;
-    for (;;) {
-      const kind = framer.next(mem, p, end);
-      if (kind === MORE) return framer.frameEnd - start;
-      p = framer.frameEnd;
-      if (kind === PING) this.#pong(slot);
-      else if (kind === MESSAGE) {
-        this.#streamSource(slot);
-        const verdict = this.#message(framer.frameStart, p, false);
-        if (verdict === NOT_SIP || verdict === NO_END) this.#net.close(slot, Cause.MALFORMED, true);
-      } else {
-        this.#unframed(slot, kind, framer.frameStart, p);
-        return end - start;
-      }
-      if (!this.#net.isOpen(slot)) return end - start;
-    }
-  }
-
-  #pong(slot: number): void {
-    const { arena } = this.#net;
-    this.#counters.inc(Counter.pings);
-    this.#table.setLastKeepAlive(slot, this.#ds);
-    const at = arena.reserve();
-    arena.mem[at] = 13;
-    arena.mem[at + 1] = 10;
-    arena.outAt = at + 2;
-    if (this.#net.sendStream(slot, at, at + 2)) this.#counters.inc(Counter.pongs);
-  }
-
-  /** The stream cannot be framed any more: an answer where the head is known, and the end. */
-  #unframed(slot: number, kind: number, start: number, end: number): void {
-    const large = kind === MESSAGE_TOO_LARGE || kind === HEAD_TOO_LARGE;
-    this.#counters.inc(large ? Counter.tooLarge : kind === JUNK ? Counter.junk : Counter.malformed);
-    if (kind === NO_CONTENT_LENGTH || kind === BAD_CONTENT_LENGTH || kind === MESSAGE_TOO_LARGE) {
-      this.#streamSource(slot);
-      const [status, reason] =
-        kind === MESSAGE_TOO_LARGE
-          ? [513, 'Message Too Large']
-          : [400, kind === NO_CONTENT_LENGTH ? 'Missing Content-Length' : 'Bad Content-Length'];
-      this.#exchange.ds = this.#ds;
-      this.#exchange.message.lex(this.#net.arena.mem, start, end, false);
-      this.#proxy.answerOnly(status, reason);
-    }
-    this.#net.close(slot, large ? Cause.TOO_LARGE : Cause.MALFORMED, true);
-  }
-
-  #streamSource(slot: number): void {
-    const { source } = this.#exchange;
-    const table = this.#table;
-    source.listener = table.listener(slot);
-    source.transport = table.transport(slot);
-    source.slot = slot;
-    source.generation = table.generation(slot);
-    source.transaction = -1;
-    this.#flows.remoteOf(slot, source.remote);
-    this.#flows.localOf(slot, source.local);
-    source.trusted = table.has(slot, EXEMPT);
-    source.fromUpstream =
-      source.trusted && table.has(slot, OUTBOUND_DIALED) && this.#trust.isUpstream(source.remote);
-  }
-
-  #message(start: number, end: number, datagram: boolean): number {
-    const { message } = this.#exchange;
-    this.#counters.inc(Counter.messagesIn);
-    this.#exchange.ds = this.#ds;
-    const verdict = message.lex(this.#net.arena.mem, start, end, datagram);
-    if (message.isRequest) this.#proxy.request(verdict);
-    else this.#responses.response(verdict);
-    return verdict;
+    return this.#inbound.bytes(slot, start, end);
   }
 
   opened(slot: number): void {
-    this.#framers.set(slot, new Framer());
+    this.#inbound.begin(slot);
     const remote = this.#flows.remoteOf(slot, this.#address);
     if (this.#trust.network(remote)) this.#table.raise(slot, EXEMPT);
     this.#flows.openStream(slot, deciseconds(this.#clock.now()));
@@ -496,8 +374,7 @@ export class Shard implements NetHandler {
 
   connected(slot: number, error: number): void {
     if (error !== 0) this.#upstream?.lost(this.#flows.remoteOf(slot, this.#address), TRANSPORT_TCP);
-    if (this.#connections.connected(slot, error, deciseconds(this.#clock.now())))
-      this.#framers.set(slot, new Framer());
+    if (this.#connections.connected(slot, error, deciseconds(this.#clock.now()))) this.#inbound.begin(slot);
   }
 
   unsent(slot: number, start: number, end: number): void {
@@ -512,7 +389,7 @@ export class Shard implements NetHandler {
   }
 
   closed(slot: number, cause: number): void {
-    this.#framers.delete(slot);
+    this.#inbound.end(slot);
     if (this.#table.has(slot, OUTBOUND_DIALED))
       this.#transactions?.losses.connection(this.#flows.remoteOf(slot, this.#address));
     this.#transactions?.losses.flow(slot, this.#table.generation(slot));
@@ -560,7 +437,7 @@ export class Shard implements NetHandler {
       this.#mesh.bell.awake();
     }
     const now = this.#clock.now();
-    this.#ds = deciseconds(now);
+    this.#inbound.ds = deciseconds(now);
     this.#mesh.receive(this.#mail, RING_BUDGET);
     let next = this.#flows.advance(now);
     if (this.#transactions) next = Math.min(next, this.#transactions.turn(now));
@@ -592,7 +469,7 @@ export class Shard implements NetHandler {
         this.#response(ring);
         return;
       case STORE_ANSWER:
-        this.#exchange.ds = this.#ds;
+        this.#exchange.ds = this.#inbound.ds;
         this.#store?.onAnswer(ring);
         return;
       case UNREACHABLE: {
@@ -611,7 +488,7 @@ export class Shard implements NetHandler {
         return;
       case LOCATED: {
         const location = decodeTargets(payloadOf(ring));
-        this.#exchange.ds = this.#ds;
+        this.#exchange.ds = this.#inbound.ds;
         if (location) this.#locations.answered(ring.word(0), location);
         return;
       }
@@ -659,7 +536,7 @@ export class Shard implements NetHandler {
     const { source, message } = this.#exchange;
     source.slot = ring.word(0);
     source.generation = ring.word(1);
-    this.#exchange.ds = this.#ds;
+    this.#exchange.ds = this.#inbound.ds;
     this.#withPayload(ring, (start, end) => {
       const verdict = message.lex(this.#net.arena.mem, start, end, false);
       if (!message.isRequest) this.#responses.response(verdict);
@@ -681,52 +558,11 @@ export class Shard implements NetHandler {
 
   // ---- log and store
 
-  readonly #registrationSeen = (slot: number, expires: number, outbound: boolean): void => {
-    if (!this.#registrations.wants(this.#clock.now())) return;
-    const table = this.#table;
-    this.#registrations.write({
-      aor: this.#header(TO),
-      expires,
-      outbound,
-      flow: `${slot}.${table.generation(slot)}`,
-      transport: TRANSPORTS[table.transport(slot)].toLowerCase(),
-      peer: this.#flows.remoteOf(slot, this.#address).toString(),
-    });
-  };
-
-  readonly #refused = (why: string, user: string | undefined): void => {
-    if (!this.#refusals.wants(this.#clock.now())) return;
-    const peer = this.#exchange.source.remote.toString();
-    this.#refusals.write({ why, aor: this.#header(TO), peer, ...(user !== undefined && { user }) });
-  };
-
-  readonly #callSeen = (): void => {
-    if (!this.#calls.wants(this.#clock.now())) return;
-    this.#calls.write({
-      from: this.#header(FROM),
-      to: this.#header(TO),
-      peer: this.#exchange.source.remote.toString(),
-    });
-  };
-
-  #header(id: number): string {
-    const m = this.#exchange.message;
-    const row = m.first[id];
-    const text = row < 0 ? '' : latin1(m.buf, m.valueStart[row], m.valueEnd[row]);
-    return parseNameAddr(text)?.uri ?? text;
-  }
-
   readonly #flowEnded = (slot: number, generation: number, cause: number): void => {
     const table = this.#table;
     if (!table.has(slot, REGISTERED)) return;
     this.#home?.flowEnded(slot, generation);
-    if (!this.#ended.wants(this.#clock.now())) return;
-    this.#ended.write({
-      cause: causeWord(cause),
-      flow: `${slot}.${generation}`,
-      transport: TRANSPORTS[table.transport(slot)].toLowerCase(),
-      peer: this.#flows.remoteOf(slot, this.#address).toString(),
-    });
+    this.#notes.flowEnded(slot, generation, cause);
   };
 }
 

@@ -15,7 +15,7 @@ import { ENDED, Exchange, type Outlet, SENT } from '../../src/proxy/exchange.ts'
 import { Forwarder } from '../../src/proxy/forward.ts';
 import { NextHop } from '../../src/proxy/nexthop.ts';
 import { type Advertised, Own } from '../../src/proxy/own.ts';
-import { type Home, StatelessProxy } from '../../src/proxy/proxy.ts';
+import { type Home, RequestProxy } from '../../src/proxy/proxy.ts';
 import { Responses } from '../../src/proxy/response.ts';
 import { Upstream } from '../../src/proxy/upstream.ts';
 import { Clock } from '../../src/shared/clock.ts';
@@ -87,7 +87,7 @@ export class Rig {
   readonly counters = new Counters(Counters.allocate(2), 1);
   readonly exchange: Exchange;
   readonly own: Own;
-  readonly proxy: StatelessProxy;
+  readonly proxy: RequestProxy;
   readonly responses: Responses;
   readonly answers: Answers;
   readonly branch: Branch;
@@ -140,7 +140,7 @@ export class Rig {
     this.nextHop = new NextHop(this.own, UDP_LISTENER);
     this.forwarder = new Forwarder(this.exchange, this.own, this.branch, this.answers);
     this.upstream = options.upstream === false ? undefined : this.#upstreamOf(options);
-    this.proxy = new StatelessProxy({
+    this.proxy = new RequestProxy({
       exchange: this.exchange,
       outlet,
       flows: this.flows,

@@ -1,0 +1,75 @@
+/**
+ * The log lines of a shard about traffic: a registration, a call, an ended flow, credentials that were not
+ * good. Each kind is sampled (observe/log.ts). Parts that a line tells are read from the exchange in hand.
+ */
+import type { Flows } from '../flow/flows.ts';
+import { Endpoint } from '../net/endpoint.ts';
+import { type Logger, Sampled } from '../observe/log.ts';
+import type { Exchange } from '../proxy/exchange.ts';
+import { causeWord } from '../shared/cause.ts';
+import type { Clock } from '../shared/clock.ts';
+import { latin1 } from '../wire/chars.ts';
+import { parseNameAddr } from '../wire/nameaddr.ts';
+import { FROM, TO } from '../wire/names.ts';
+import { TRANSPORTS } from '../wire/via.ts';
+
+export class Notes {
+  readonly #exchange: Exchange;
+  readonly #flows: Flows;
+  readonly #clock: Clock;
+  readonly #registrations: Sampled;
+  readonly #calls: Sampled;
+  readonly #refusals: Sampled;
+  readonly #ended: Sampled;
+  readonly #address = new Endpoint();
+
+  constructor(log: Logger, clock: Clock, exchange: Exchange, flows: Flows) {
+    this.#exchange = exchange;
+    this.#flows = flows;
+    this.#clock = clock;
+    this.#registrations = new Sampled(log, 'registration');
+    this.#calls = new Sampled(log, 'call');
+    this.#refusals = new Sampled(log, 'auth-failure');
+    this.#ended = new Sampled(log, 'flow-ended');
+  }
+
+  /** A flow was confirmed by a registration. */
+  readonly registration = (slot: number, expires: number, outbound: boolean): void => {
+    if (!this.#registrations.wants(this.#clock.now())) return;
+    const generation = this.#flows.table.generation(slot);
+    this.#registrations.write({ aor: this.#header(TO), expires, outbound, ...this.#flow(slot, generation) });
+  };
+
+  readonly refused = (why: string, user: string | undefined): void => {
+    if (!this.#refusals.wants(this.#clock.now())) return;
+    const peer = this.#exchange.source.remote.toString();
+    this.#refusals.write({ why, aor: this.#header(TO), peer, ...(user !== undefined && { user }) });
+  };
+
+  readonly call = (): void => {
+    if (!this.#calls.wants(this.#clock.now())) return;
+    const peer = this.#exchange.source.remote.toString();
+    this.#calls.write({ from: this.#header(FROM), to: this.#header(TO), peer });
+  };
+
+  flowEnded(slot: number, generation: number, cause: number): void {
+    if (!this.#ended.wants(this.#clock.now())) return;
+    this.#ended.write({ cause: causeWord(cause), ...this.#flow(slot, generation) });
+  }
+
+  #flow(slot: number, generation: number) {
+    return {
+      flow: `${slot}.${generation}`,
+      transport: TRANSPORTS[this.#flows.table.transport(slot)].toLowerCase(),
+      peer: this.#flows.remoteOf(slot, this.#address).toString(),
+    };
+  }
+
+  /** The bare URI of a From or To. */
+  #header(id: number): string {
+    const m = this.#exchange.message;
+    const row = m.first[id];
+    const text = row < 0 ? '' : latin1(m.buf, m.valueStart[row], m.valueEnd[row]);
+    return parseNameAddr(text)?.uri ?? text;
+  }
+}
