@@ -149,9 +149,13 @@ describe('a ping while the server is writing', () => {
     const flow = await registerFlow(client, edge.core);
     client.socket.pause();
     const body = 'x'.repeat(50_000);
-    const count = 60;
+    const count = 40;
     const calls: string[] = [];
-    for (let i = 0; i < count; i++) calls.push(sendDown(edge.core, flow, 'MESSAGE', { body }));
+    for (let i = 0; i < count; i++) {
+      calls.push(sendDown(edge.core, flow, 'MESSAGE', { body }));
+      // datagrams of this size soon fill the server's receive buffer: one at a time, seen by its answer to a ping
+      await edge.core.probe();
+    }
     client.send(PING);
     await new Promise((r) => setTimeout(r, 300));
     client.socket.resume();
