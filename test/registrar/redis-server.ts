@@ -36,6 +36,10 @@ export class RedisServer {
       stdio: 'ignore',
     });
     this.#process = child;
+    // a test process that ends in mid-test takes its server along
+    const orphaned = () => child.kill('SIGKILL');
+    process.once('exit', orphaned);
+    child.once('exit', () => process.removeListener('exit', orphaned));
     while (!(await answers(this.port))) {
       if (child.exitCode !== null) throw new Error(`redis-server ended with ${child.exitCode}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
