@@ -133,11 +133,13 @@ describe.skipIf(IO === 'core')('no descriptor left (ffi only)', () => {
     const LIMIT = 90;
     const core = await registrarWithDescriptors(LIMIT);
     const phones: TcpWire[] = [];
-    while (phones.length < LIMIT && (await isServed())) {
+    for (let open = server.descriptors(); phones.length < LIMIT && (await isServed()); ) {
+      expect(await server.descriptorsBecome(open)).toBe(open); // the one that asked is closed there too
       const phone = keep(await TcpWire.open(server.address));
       await registerOn(phone, phones.length);
       phones.push(phone);
       await server.stateBecomes((s) => s.used === phones.length);
+      open = server.descriptors();
     }
     expect(phones.length).toBeGreaterThan(4);
     await server.state(); // main is through with the last refusal
@@ -151,6 +153,7 @@ describe.skipIf(IO === 'core')('no descriptor left (ffi only)', () => {
     for (const phone of phones.splice(0, 3)) phone.close();
     expect(await server.descriptorsBecome(full - 3)).toBe(full - 3);
     expect(await becomesServed()).toBe(true);
+    expect(await server.descriptorsBecome(full - 3)).toBe(full - 3);
     const again = keep(await TcpWire.open(server.address));
     await registerOn(again, 0);
     await call(core, again, 0);
