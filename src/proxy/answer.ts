@@ -17,7 +17,7 @@ import type { Exchange, Outlet, Source } from './exchange.ts';
 const reasons = new Map<string, Uint8Array>();
 const TO_TAG = new Uint8Array(8);
 const UNHASHED_TAG = ascii('holdfast');
-const DEFAULT_PORT = 5060;
+export const DEFAULT_PORT = 5060;
 
 const bytesOf = (reason: string): Uint8Array => {
   let bytes = reasons.get(reason);

@@ -3,12 +3,14 @@
  * a request went (client), with the bytes that are kept for both. This file alone knows the words; who
  * decides what happens is transactions.ts.
  */
+import type { Flows } from '../flow/flows.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
+import { REGISTERED } from '../shared/flow-record.ts';
 import type { Kept } from '../transaction/kept.ts';
 import type { Transactions } from '../transaction/table.ts';
 import { UDP } from '../wire/via.ts';
-import type { Answers } from './answer.ts';
+import { type Answers, DEFAULT_PORT } from './answer.ts';
 import type { Exchange, Outlet } from './exchange.ts';
 
 // ---- words of a server transaction
@@ -23,6 +25,8 @@ export const CLIENT_GENERATION = 10;
 export const LOCAL = 13;
 export const HAS_DESTINATION = 1 << 16;
 export const HAS_CONTEXT = 1 << 17;
+/** A stream that nobody has registered over: once it is gone, the address words say where to connect to (18.2.2). */
+export const HAS_WAY_BACK = 1 << 18;
 
 // ---- words of a client transaction; the first eight are alike, for the target
 export const FLAGS = 8;
@@ -58,6 +62,7 @@ export const PROBE = 32;
 export interface LegParts {
   exchange: Exchange;
   outlet: Outlet;
+  flows: Flows;
   answers: Answers;
   table: Transactions;
   kept: Kept;
@@ -83,7 +88,7 @@ export class Legs {
 
   /** Where its responses go. */
   describeServer(server: number): void {
-    const { exchange, answers } = this.#p;
+    const { exchange, answers, flows } = this.#p;
     const { message: m, via, source } = exchange;
     const { table } = this;
     let head = source.listener | (source.transport << 8);
@@ -92,6 +97,11 @@ export class Legs {
       head |= HAS_DESTINATION;
       this.putAddress(server, answers.destination(m, via, source));
       table.setWord(server, LOCAL, source.local.a3);
+    } else if (!flows.table.has(source.slot, REGISTERED)) {
+      // a client that has registered is reached over its own flows alone; a proxy listens where its Via says
+      head |= HAS_WAY_BACK;
+      this.putAddress(server, source.remote);
+      table.setWord(server, FAMILY_PORT, (source.remote.family << 16) | (via.port || DEFAULT_PORT));
     }
     table.setWord(server, LISTENER, head);
     table.setWord(server, SLOT, source.slot);
@@ -181,6 +191,16 @@ export class Legs {
     else outlet.toDatagram(head & 0xff, this.getAddress(client, this.#address), undefined, start, end);
   }
 
+  /** Can nothing but a new connection take the responses of this server transaction (RFC 3261 18.2.2)? */
+  needsWayBack(server: number): boolean {
+    const { table } = this;
+    const { flows } = this.#p;
+    return (
+      (table.word(server, LISTENER) & HAS_WAY_BACK) !== 0 &&
+      !flows.table.isLive(table.word(server, SLOT), table.word(server, SLOT_GENERATION))
+    );
+  }
+
   deliver(server: number, start: number, end: number): void {
     const { outlet } = this.#p;
     const { table } = this;
@@ -189,7 +209,9 @@ export class Legs {
       const to = this.getAddress(server, this.#address);
       const local = to.family === 4 ? this.#local.setV4(table.word(server, LOCAL), 0) : undefined;
       outlet.toDatagram(head & 0xff, to, local, start, end);
-    } else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
+    } else if (this.needsWayBack(server))
+      outlet.toConnection(this.getAddress(server, this.#address), start, end);
+    else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
   }
 
   /** Where the client transaction's request went. One object, filled again by the next call. */

@@ -106,13 +106,14 @@ export class Responses {
 
   /**
    * Writes the response in the exchange without our Via, for the flow or destination that stands in the
-   * branch object; `status` may be another one (16.7 step 6: a 503 goes on as 500). False: dropped.
+   * branch object; `status` may be another one (16.7 step 6: a 503 goes on as 500). `wayBack`: its flow is gone,
+   * and it leaves over a new connection. False: dropped.
    */
-  compose(status: number): boolean {
+  compose(status: number, wayBack = false): boolean {
     const { message: m, patch, out } = this.#x;
     const branch = this.#branch;
     const { table } = this.#flows;
-    if (!branch.hasDestination && !table.isLive(branch.slot, branch.generation)) {
+    if (!wayBack && !branch.hasDestination && !table.isLive(branch.slot, branch.generation)) {
       this.#counters.inc(Counter.strayResponses);
       return false;
     }
@@ -129,7 +130,10 @@ export class Responses {
       const told = tellKeep(m, patch, ownEnd, this.#keepSeconds());
       if (m.status > 100 && m.status < 300) this.#success(ownEnd, told);
     }
-    if (m.contentLength < 0 && !branch.hasDestination && table.transport(branch.slot) !== UDP) {
+    if (
+      m.contentLength < 0 &&
+      (wayBack || (!branch.hasDestination && table.transport(branch.slot) !== UDP))
+    ) {
       const w = patch.insert(m.bodyStart - 2);
       w.bytes(CONTENT_LENGTH);
       w.decimal(m.end - m.bodyStart);

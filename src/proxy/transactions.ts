@@ -408,7 +408,9 @@ export class ProxyTransactions implements TransactionUser {
     branch.slot = table.word(server, SLOT);
     branch.generation = table.word(server, SLOT_GENERATION);
     branch.hasDestination = (head & HAS_DESTINATION) !== 0;
-    if (!responses.compose(status)) {
+    const wayBack = this.#legs.needsWayBack(server);
+    if (wayBack) branch.slot = -1;
+    if (!responses.compose(status, wayBack)) {
       this.serveNothing(server, status);
       return;
     }

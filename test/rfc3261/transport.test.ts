@@ -4,7 +4,7 @@ import { TcpAgent, TcpCore } from '../harness/agent.ts';
 import { type Edge, IO, startEdge } from '../harness/edge.ts';
 import { registerFlow, sendDown } from '../harness/flows.ts';
 import { Holdfast } from '../harness/holdfast.ts';
-import { isFinal, isRequest, isResponse } from '../harness/inbox.ts';
+import { type Arrival, isFinal, isRequest, isResponse } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
 import { type Header, OMIT, unique } from '../harness/sip.ts';
 
@@ -174,6 +174,41 @@ describe('a client that hangs up before its response', () => {
     other.send(other.compose('MESSAGE', 'sip:b@example.test', { callId: next }));
     await answer(next);
     await other.next(isResponse(200, next));
+  });
+});
+
+describe('a response whose connection is gone', () => {
+  /** What arrives where the Via says. The 200 is sent anew (6026 7.2) until the server has seen the end. */
+  const answered = async (register: boolean): Promise<Arrival[]> => {
+    const sentBy = await TcpCore.open({ host: freshHost() });
+    const caller = await TcpAgent.connect({ peer: edge.server.address, localHost: sentBy.host });
+    if (register) await registerFlow(caller, edge.core);
+    const callId = unique('call-');
+    caller.send(caller.compose('INVITE', 'sip:b@example.test', { callId, via: sentBy.via('') }));
+    const got = await edge.core.next(isRequest('INVITE', callId));
+    await caller.reset();
+    const other = await tcpClient();
+    const arrived = () => sentBy.arrivals.filter(isResponse(200, callId));
+    for (let i = 0; i < 50 && arrived().length === 0; i++) {
+      // without Content-Length, as a datagram may be
+      edge.core.reply(got, 200, 'OK', [['Content-Length', OMIT]]);
+      const next = unique('call-');
+      other.send(other.compose('MESSAGE', 'sip:b@example.test', { callId: next }));
+      await answer(next);
+      await other.next(isResponse(200, next));
+    }
+    await sentBy.close();
+    return arrived();
+  };
+
+  it('goes to the address it came from, at the port of its Via, over a new one [3261-18.2.2-01]', async () => {
+    const [first] = await answered(false);
+    expect(first.message.via.length).toBe(1);
+    expect(first.message.header('content-length')).toBe('0');
+  });
+
+  it('stays away from who has registered: it is reached over its flows alone [3261-18.2.2-01]', async () => {
+    expect(await answered(true)).toEqual([]);
   });
 });
 
