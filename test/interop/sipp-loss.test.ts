@@ -113,6 +113,8 @@ class Line {
   async restored(): Promise<void> {
     const { now: then } = await this.server.use();
     await this.server.useBecomes(then, ({ shards }) => shards.some((s) => s.transactions > 0 && s.cells > 0));
+    // a call that still sends again would begin a new transaction once its old one is over
+    for (const program of this.#programs) await program.stop();
     // once for what is in progress, once for its final state, and past Timer C and every registration
     for (const ms of [40_000, 40_000, 200_000, 7_300_000]) {
       const { now } = await this.server.use(ms);
