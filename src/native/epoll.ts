@@ -16,9 +16,6 @@ export const EPOLLOUT = 0x4;
 export const EPOLLERR = 0x8;
 export const EPOLLHUP = 0x10;
 export const EPOLLRDHUP = 0x2000;
-/** The kernel wakes one of several waiters on a shared descriptor. */
-export const EPOLLEXCLUSIVE = 1 << 28;
-export const EPOLLONESHOT = 1 << 30;
 export const EPOLLET = 1 << 31;
 
 const EPOLL_CLOEXEC = 0o2000000;

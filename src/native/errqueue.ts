@@ -30,7 +30,6 @@ import {
 import { type Address, readSockaddr } from './sockaddr.ts';
 
 /** Values of `origin`: who reported the error. */
-export const ORIGIN_LOCAL = 1;
 export const ORIGIN_ICMP = 2;
 export const ORIGIN_ICMP6 = 3;
 

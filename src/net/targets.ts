@@ -63,7 +63,6 @@ export interface Location {
 
 const TARGET_HEAD = 27; // transport, family, port 2, priority 2, weight 4, address 16, length of the name
 export const LOCATION_BYTES = 8 + MAX_TARGETS * (TARGET_HEAD + MAX_NAME);
-export const DESTINATION_BYTES = 5 + MAX_NAME;
 const NO_END = 0xffffffff;
 const NAMED = 0x80; // beside the transport
 

@@ -18,6 +18,3 @@ export const MAX_HEADERS = 200;
 
 /** The largest UDP payload (RFC 3261 18.1.1 asks for 65,535 octets with headers). */
 export const MAX_DATAGRAM = 65_535;
-
-/** What an edge may add to a message: Via, Path, two Record-Routes, Flow-Timer, received, rport. */
-export const MAX_ADDED = 2 * 1024;
