@@ -18,6 +18,10 @@ describe.skipIf(!hasRedis)('a cluster of three as location store', () => {
     await until(() => servers.every((server) => /cluster_state:ok/.test(server.command('CLUSTER', 'INFO'))));
     // The first seed is not there: any of them is enough
     a = await registrar(`redis://127.0.0.1:1,${places.join(',')}`);
+    // a new cluster may say that it is well a moment before all of it is
+    const found = () =>
+      Promise.all(AORS.map((aor) => a.store.handle({ kind: 'lookup', aor, now: Date.now() })));
+    await until(async () => (await found()).every(({ status }) => status === 'ok'));
   });
   afterAll(async () => {
     await a?.close();
