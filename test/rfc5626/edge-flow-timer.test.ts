@@ -124,6 +124,44 @@ describe.each(BOTH)('a flow over %s that has been told Flow-Timer', (transport) 
   });
 });
 
+describe.each(BOTH)('a flow over %s whose REGISTER is answered 401', (transport) => {
+  const challenged = async (client: Agent) => {
+    const { bytes, callId, contactUri } = composeRegister(client);
+    client.send(bytes);
+    const got = await edge.core.next(isRequest('REGISTER', callId));
+    edge.core.reply(got, 401, 'Unauthorized', [
+      ['WWW-Authenticate', 'Digest realm="example.test", nonce="n"'],
+    ]);
+    const { message } = await client.next(isResponse(401, callId));
+    expect(message.header('Flow-Timer')).toBeUndefined();
+    return { path: got.message.all('Path')[0], contactUri };
+  };
+  const kept = async (client: Agent, seconds: number) => {
+    for (let s = 0; s < seconds; s += FLOW_TIMER) {
+      await pass(FLOW_TIMER);
+      await client.probe();
+    }
+  };
+
+  it('has the same token in the next one, and lives by the 2xx to that [auth-ob-01]', async () => {
+    const client = await edge.client(transport);
+    const { path } = await challenged(client);
+    const flow = await registerFlow(client, edge.core);
+    expect(flow.path).toBe(path);
+    await kept(client, 140);
+    await delivered(client, flow);
+  });
+
+  it('ends when nothing else comes, keep-alives or not [auth-ob-01]', async () => {
+    const client = await edge.client(transport);
+    const flow = await challenged(client);
+    await kept(client, transport === 'TCP' ? 100 : 40);
+    await pass(FLOW_TIMER + GRACE - 5);
+    if (transport === 'TCP') await (client as TcpAgent).closed;
+    expect(await statusDown(flow as Flow)).toBe(430);
+  });
+});
+
 describe('a flow over TCP on which nothing whole arrives', () => {
   it('is kept by a lone CRLF and by single octets of a message [EP-5.4-09]', async () => {
     // one shard: when a neighbour's ping is answered, what was sent before it has been read
