@@ -9,7 +9,9 @@ import { Counter, type Counters } from '../shared/counters.ts';
 import { REGISTERED } from '../shared/flow-record.ts';
 import type { Kept } from '../transaction/kept.ts';
 import type { Transactions } from '../transaction/table.ts';
-import { UDP } from '../wire/via.ts';
+import type { Message } from '../wire/lexer.ts';
+import { REGISTER, VIA } from '../wire/names.ts';
+import { UDP, type Via } from '../wire/via.ts';
 import { type Answers, DEFAULT_PORT } from './answer.ts';
 import type { Exchange, Outlet } from './exchange.ts';
 
@@ -97,8 +99,11 @@ export class Legs {
       head |= HAS_DESTINATION;
       this.putAddress(server, answers.destination(m, via, source));
       table.setWord(server, LOCAL, source.local.a3);
-    } else if (!flows.table.has(source.slot, REGISTERED)) {
-      // a client that has registered is reached over its own flows alone; a proxy listens where its Via says
+    } else if (
+      !flows.table.has(source.slot, REGISTERED) &&
+      !(m.method === REGISTER && comesFromClient(m, via))
+    ) {
+      // a client that registers is reached over its own flows alone; others listen where their Via says
       head |= HAS_WAY_BACK;
       this.putAddress(server, source.remote);
       table.setWord(server, FAMILY_PORT, (source.remote.family << 16) | (via.port || DEFAULT_PORT));
@@ -228,3 +233,7 @@ export class Legs {
     return this.#kept.inUse;
   }
 }
+
+/** There is one Via value: nobody has forwarded the request. */
+const comesFromClient = (m: Message, via: Via): boolean =>
+  m.next(m.first[VIA]) < 0 && via.end >= m.valueEnd[m.first[VIA]];

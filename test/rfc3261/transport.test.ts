@@ -179,13 +179,13 @@ describe('a client that hangs up before its response', () => {
 
 describe('a response whose connection is gone', () => {
   /** What arrives where the Via says. The 200 is sent anew (6026 7.2) until the server has seen the end. */
-  const answered = async (register: boolean): Promise<Arrival[]> => {
+  const answered = async (register: boolean, method = 'INVITE'): Promise<Arrival[]> => {
     const sentBy = await TcpCore.open({ host: freshHost() });
     const caller = await TcpAgent.connect({ peer: edge.server.address, localHost: sentBy.host });
     if (register) await registerFlow(caller, edge.core);
     const callId = unique('call-');
-    caller.send(caller.compose('INVITE', 'sip:b@example.test', { callId, via: sentBy.via('') }));
-    const got = await edge.core.next(isRequest('INVITE', callId));
+    caller.send(caller.compose(method, 'sip:b@example.test', { callId, via: sentBy.via('') }));
+    const got = await edge.core.next(isRequest(method, callId));
     await caller.reset();
     const other = await tcpClient();
     const arrived = () => sentBy.arrivals.filter(isResponse(200, callId));
@@ -205,6 +205,10 @@ describe('a response whose connection is gone', () => {
     const [first] = await answered(false);
     expect(first.message.via.length).toBe(1);
     expect(first.message.header('content-length')).toBe('0');
+  });
+
+  it('to a REGISTER of a client is dropped [3261-18.2.2-01]', async () => {
+    expect(await answered(false, 'REGISTER')).toEqual([]);
   });
 
   it('stays away from who has registered: it is reached over its flows alone [3261-18.2.2-01]', async () => {
