@@ -4,7 +4,7 @@ import { UdpAgent } from '../harness/agent.ts';
 import { type Edge, startEdge, type Transport } from '../harness/edge.ts';
 import { isFinal, isRequest, isResponse } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
-import { newBranch, type SipMessage, unique } from '../harness/sip.ts';
+import { newBranch, response, type SipMessage, unique } from '../harness/sip.ts';
 
 let edge: Edge;
 let second: { host: string; port: number };
@@ -62,6 +62,19 @@ describe.each(BOTH)('a request over %s with an empty rport', (transport) => {
     expect((await pass(callId)).via.at(-1)?.params.get('rport')).toBe(String(client.port));
     const ok = (await client.next(isResponse(200, callId))).message;
     expect(ok.via[0].params.get('rport')).toBe(String(client.port));
+  });
+});
+
+describe('the edge as client of its core, over UDP', () => {
+  it('sends from the address and port of its Via, where it takes the response [3581-3-02]', async () => {
+    const client = await edge.client('UDP');
+    const callId = unique('call-');
+    client.send(client.compose('OPTIONS', 'sip:example.test', { callId }));
+    const got = await edge.core.next(isRequest('OPTIONS', callId));
+    const { host, port } = got.message.via[0];
+    expect({ host, port }).toEqual(got.from);
+    (edge.core as UdpAgent).send(response(got.message, 200, 'OK'), { host, port: port as number });
+    await client.next(isResponse(200, callId));
   });
 });
 
