@@ -39,13 +39,16 @@ async function connection<T>(use: (wire: TcpWire) => Promise<T>, host = freshHos
 const outcome = (wire: TcpWire, bytes: string | Buffer): Promise<number | string> =>
   new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new Error('neither answered nor closed in 8 s')), 8_000);
+    let answered = false;
     wire.onText = (text) => {
       if (!text.startsWith('SIP/2.0 ')) return;
       clearTimeout(late);
+      answered = true;
       resolve(Number(text.slice(8, 11)));
     };
     void wire.gone.then(() => {
       clearTimeout(late);
+      if (answered) return; // the server may be gone as well by the time that it is asked
       server.causeOf(wire.hostPort).then(resolve, reject);
     });
     wire.send(bytes);
