@@ -33,14 +33,17 @@ export class Program {
     if (!file) throw new Error(`${name} is not installed`);
     this.name = name;
     this.folder = folder;
-    this.child = spawn(file, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    // a process group of its own, so that its children end with it
+    this.child = spawn(file, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
     for (const stream of [this.child.stdout, this.child.stderr])
       stream?.on('data', (chunk: Buffer) => {
         this.output = (this.output + chunk.toString('latin1')).slice(-100_000);
       });
     // a test that was cut off does not get to its end
-    const abandoned = () => this.child.kill('SIGTERM');
+    const abandoned = () => this.signal('SIGTERM');
     process.once('exit', abandoned);
+    // what outlived it would hold the pipes open, and with them 'close'
+    this.child.once('exit', () => this.signal('SIGKILL'));
     this.ended = new Promise((resolve) =>
       this.child.once('close', (code) => {
         process.off('exit', abandoned);
@@ -53,10 +56,17 @@ export class Program {
     return this.child.pid as number;
   }
 
+  /** To the process and to all that it has started. */
+  signal(signal: NodeJS.Signals): void {
+    try {
+      process.kill(-this.pid, signal);
+    } catch {} // gone already
+  }
+
   async stop(): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       this.child.kill('SIGTERM');
-      const late = setTimeout(() => this.child.kill('SIGKILL'), 3_000);
+      const late = setTimeout(() => this.signal('SIGKILL'), 3_000);
       await this.ended;
       clearTimeout(late);
     }
