@@ -13,7 +13,7 @@ import type { Message } from '../wire/lexer.ts';
 import { REGISTER, VIA } from '../wire/names.ts';
 import { UDP, type Via } from '../wire/via.ts';
 import { type Answers, DEFAULT_PORT } from './answer.ts';
-import type { Exchange, Outlet } from './exchange.ts';
+import { ENDED, type Exchange, type Outlet } from './exchange.ts';
 
 // ---- words of a server transaction
 export const LISTENER = 0; // listener | transport << 8 | flags << 16
@@ -71,6 +71,8 @@ export interface LegParts {
   counters: Counters;
   /** ms */
   now: () => number;
+  /** the response in this range cannot be sent to this address, where its request came from */
+  unreached: (to: Endpoint, start: number, end: number) => void;
 }
 
 export class Legs {
@@ -214,9 +216,12 @@ export class Legs {
       const to = this.getAddress(server, this.#address);
       const local = to.family === 4 ? this.#local.setV4(table.word(server, LOCAL), 0) : undefined;
       outlet.toDatagram(head & 0xff, to, local, start, end);
-    } else if (this.needsWayBack(server))
-      outlet.toConnection(this.getAddress(server, this.#address), start, end);
-    else outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
+      return;
+    }
+    const outcome = outlet.toFlow(table.word(server, SLOT), table.word(server, SLOT_GENERATION), start, end);
+    if (outcome !== ENDED || !(head & HAS_WAY_BACK)) return;
+    const to = this.getAddress(server, this.#address);
+    if (!outlet.toConnection(to, start, end)) this.#p.unreached(to, start, end);
   }
 
   /** Where the client transaction's request went. One object, filled again by the next call. */

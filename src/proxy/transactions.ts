@@ -14,6 +14,7 @@
  * may come in the middle of another exchange.
  */
 import type { Flows } from '../flow/flows.ts';
+import type { Endpoint } from '../net/endpoint.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { SUSPECT } from '../shared/flow-record.ts';
 import type { Kept } from '../transaction/kept.ts';
@@ -126,6 +127,8 @@ export interface TransactionParts {
   answerTime: number;
   /** a request of another shard's transaction could not be written: its bytes go there */
   elsewhere: (shard: number, start: number, end: number, status: number) => void;
+  /** no new connection takes this response to the address that its request came from (18.2.2) */
+  unreached: (to: Endpoint, start: number, end: number) => void;
   /** the response in the exchange belongs to another shard's transaction */
   responseElsewhere: (shard: number) => void;
 }

@@ -7,7 +7,7 @@
  * is told so at once, and a request waits once only: what is not known then counts as not found.
  */
 import type { Destination, Location } from '../net/targets.ts';
-import type { Parked, Parking } from '../proxy/parked.ts';
+import type { Parking } from '../proxy/parked.ts';
 
 const MOST_WAITING = 256;
 const MOST_KEPT = 512;
@@ -18,7 +18,6 @@ const LONGEST_MS = 300_000;
 const NO_ANSWER: Location = { targets: [], failure: 'no-answer', ttl: SHORTEST_MS };
 
 interface Waiting {
-  parked: Parked;
   /** answers that are missing */
   left: number;
   then: () => void;
@@ -64,7 +63,21 @@ export class Locations {
   /** Parks the request in the exchange until these are known, and runs `then` with it. False: it cannot wait. */
   wait(destinations: readonly Destination[], then: () => void): boolean {
     if (this.#resuming || this.#waiting >= MOST_WAITING) return false;
-    const waiting: Waiting = { parked: this.#p.parking.park(), left: 0, then };
+    const { parking, isWanted } = this.#p;
+    const parked = parking.park();
+    return this.learn(destinations, () => {
+      this.#resuming = true;
+      parking.resume(parked, () => {
+        if (isWanted()) then();
+      });
+      this.#resuming = false;
+    });
+  }
+
+  /** Runs `then` when these are known, or cannot be; not from inside this call. False: they cannot be asked about. */
+  learn(destinations: readonly Destination[], then: () => void): boolean {
+    if (this.#waiting >= MOST_WAITING) return false;
+    const waiting: Waiting = { left: 0, then };
     for (const destination of destinations) {
       const question = this.#question(destination);
       if (!question) continue;
@@ -96,11 +109,7 @@ export class Locations {
     for (const waiting of question.waiting) {
       if (--waiting.left > 0) continue;
       this.#waiting--;
-      this.#resuming = true;
-      this.#p.parking.resume(waiting.parked, () => {
-        if (this.#p.isWanted()) waiting.then();
-      });
-      this.#resuming = false;
+      waiting.then();
     }
   }
 

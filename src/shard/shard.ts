@@ -63,6 +63,7 @@ import { Locations } from './locations.ts';
 import { Notes } from './notes.ts';
 import { ShardOutlet } from './outlet.ts';
 import { Trust } from './trust.ts';
+import { WaysBack } from './waysback.ts';
 
 /** Ring messages handled in one turn before the network has its turn again. */
 const RING_BUDGET = 1_024;
@@ -106,6 +107,7 @@ export class Shard implements NetHandler {
   readonly #transactions: ProxyTransactions | undefined;
   readonly #probes: Probes | undefined;
   readonly #locations: Locations;
+  readonly #waysBack: WaysBack;
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
@@ -181,6 +183,15 @@ export class Shard implements NetHandler {
       ask: (id, destination) => this.#ask(id, destination),
     });
     nextHop.names = this.#locations;
+    this.#waysBack = new WaysBack({
+      exchange: this.#exchange,
+      parking: new Parking(this.#exchange, counters),
+      outlet,
+      locations: this.#locations,
+      counters,
+      trusts: (address) => this.#trust.isUpstream(address) || this.#trust.network(address),
+      wake: () => net.wake(),
+    });
     const forwarder = new Forwarder(this.#exchange, own, branch, this.#answers);
     this.#proxy = new RequestProxy({
       exchange: this.#exchange,
@@ -310,6 +321,7 @@ export class Shard implements NetHandler {
       counters: this.#counters,
       now,
       answerTime: config.flowAnswer * 1000,
+      unreached: (to, start, end) => this.#waysBack.failed(to, start, end),
       elsewhere: (shard, start, end, status) => this.#post(shard, FLOW_FAILED, status, 0, start, end),
       responseElsewhere: (shard) => {
         const { message, source } = this.#exchange;
@@ -379,12 +391,15 @@ export class Shard implements NetHandler {
 
   unsent(slot: number, start: number, end: number): void {
     const dialled = this.#table.has(slot, OUTBOUND_DIALED);
+    const { mem } = this.#net.arena;
     const framer = new Framer();
-    for (let p = start; framer.next(this.#net.arena.mem, p, end) === MESSAGE; p = framer.frameEnd) {
+    for (let p = start; framer.next(mem, p, end) === MESSAGE; p = framer.frameEnd) {
+      const { frameStart, frameEnd } = framer;
       // 16.9: a client's flow that is lost while sending counts as 430
-      if (dialled)
-        this.#undelivered.undelivered(framer.frameStart, framer.frameEnd, 500, 'Next Hop Unreachable');
-      else this.#undelivered.undelivered(framer.frameStart, framer.frameEnd, 430, 'Flow Failed');
+      if (!dialled) this.#undelivered.undelivered(frameStart, frameEnd, 430, 'Flow Failed');
+      else if (isResponse(mem, frameStart))
+        this.#waysBack.failed(this.#flows.remoteOf(slot, this.#address), frameStart, frameEnd);
+      else this.#undelivered.undelivered(frameStart, frameEnd, 500, 'Next Hop Unreachable');
     }
   }
 
@@ -442,6 +457,7 @@ export class Shard implements NetHandler {
     let next = this.#flows.advance(now);
     if (this.#transactions) next = Math.min(next, this.#transactions.turn(now));
     if (this.#probes) next = Math.min(next, this.#probes.turn(now));
+    this.#waysBack.turn();
     next = Math.min(next, this.#locations.turn(now));
     if (!this.#store) return next;
     this.#store.turn(now);
@@ -565,6 +581,10 @@ export class Shard implements NetHandler {
     this.#notes.flowEnded(slot, generation, cause);
   };
 }
+
+/** A status line, of the messages that we send. */
+const isResponse = (buf: Uint8Array, start: number): boolean =>
+  buf[start] === 0x53 && buf[start + 3] === 0x2f;
 
 const payloadOf = (ring: Ring): Uint8Array =>
   ring.memory.slice(ring.payloadOffset, ring.payloadOffset + ring.payloadLength);

@@ -53,6 +53,7 @@ export const Counter = {
   stageDeadlines: 43,
   wakeUps: 44,
   targetFailovers: 45,
+  responsesLost: 46,
 } as const;
 
 export type CounterName = keyof typeof Counter;

@@ -95,6 +95,7 @@ export class Forks extends Rig {
       counters: this.counters,
       now,
       answerTime: options.answerTime ?? ANSWER_MS,
+      unreached: () => {},
       elsewhere: () => {
         throw new Error('there is one shard');
       },
