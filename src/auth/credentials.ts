@@ -23,6 +23,8 @@ export interface Credentials {
   find(user: string, realm: string, algorithm: Algorithm, done: (found: Lookup) => void): void;
   /** Which algorithms every user of the realm can be asked to use: there is nothing else to offer. */
   algorithms(realm: string): readonly Algorithm[];
+  /** Does this canonical AOR belong to a user? Where nobody can say at once, there is no such method. */
+  knows?(aor: string): boolean;
   close(): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Credentials from a file (format: lines.ts), read whole and kept in memory, about 500 octets a user and thread:
+ * Credentials from a file (format: lines.ts), read whole and kept in memory, about 600 octets a user and thread:
  * for some ten thousand users, not for millions (there is service.ts).
  *
  * `check` looks whether the file is another one than was read, and reads it again. The new content takes the place
@@ -11,7 +11,7 @@
 import { readFileSync, type Stats, statSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import type { Logger } from '../observe/log.ts';
-import type { Credentials, Lookup } from './credentials.ts';
+import { type Credentials, type Lookup, ownAor } from './credentials.ts';
 import { ALGORITHMS, type Algorithm } from './digest.ts';
 import { CredentialsFault, parseUsers, type Users, userKey } from './lines.ts';
 
@@ -23,6 +23,7 @@ export class FileCredentials implements Credentials {
   readonly #log: Logger;
   #users: Users;
   #offers: Map<string, readonly Algorithm[]>;
+  #aors: ReadonlySet<string>;
   /** of the file that was looked at last, good or not */
   #seen: string;
   #checking: Promise<boolean> | undefined;
@@ -39,6 +40,7 @@ export class FileCredentials implements Credentials {
     this.#log = log;
     this.#users = users;
     this.#offers = offersOf(users);
+    this.#aors = aorsOf(users);
     this.#seen = signature(stats);
     this.#warnOfReaders(stats);
   }
@@ -57,6 +59,10 @@ export class FileCredentials implements Credentials {
 
   algorithms(realm: string): readonly Algorithm[] {
     return this.#offers.get(realm) ?? ALGORITHMS;
+  }
+
+  knows(aor: string): boolean {
+    return this.#aors.has(aor);
   }
 
   /** Looks for changes now and then, without keeping the process alive. */
@@ -85,6 +91,7 @@ export class FileCredentials implements Credentials {
       const users = parseUsers(text);
       this.#users = users;
       this.#offers = offersOf(users);
+      this.#aors = aorsOf(users);
       this.#seen = seen;
       this.#warnOfReaders(before);
       this.#log.info({ event: 'credentials-read', file: this.#path, users: users.size });
@@ -116,6 +123,17 @@ export class FileCredentials implements Credentials {
 
 function signature({ ino, size, mtimeMs, ctimeMs }: Stats): string {
   return `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
+}
+
+/** Canonical addresses-of-record of all users. */
+function aorsOf(users: Users): ReadonlySet<string> {
+  const all = new Set<string>();
+  for (const { user, realm, aors } of users.values()) {
+    const own = ownAor(user, realm);
+    if (own !== undefined) all.add(own);
+    for (const aor of aors) all.add(aor);
+  }
+  return all;
 }
 
 /** By realm: what all its users have; where that is nothing, what any of them has. */

@@ -63,6 +63,8 @@ export interface Config {
   auth: AuthConfig;
   /** digest algorithms that may be used, most preferred first */
   algorithms: Algorithm[];
+  /** who calls in the name of a user of ours, or out of our domains, must prove who he is */
+  authCalls: boolean;
   /** answer a REGISTER only after the store's flush */
   storeSync: 'process' | 'power';
   dataDir: string;

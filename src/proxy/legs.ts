@@ -29,6 +29,8 @@ export const HAS_DESTINATION = 1 << 16;
 export const HAS_CONTEXT = 1 << 17;
 /** A stream that nobody has registered over: once it is gone, the address words say where to connect to (18.2.2). */
 export const HAS_WAY_BACK = 1 << 18;
+/** CANCEL came before the request had gone anywhere. */
+export const CANCELLED_EARLY = 1 << 19;
 
 // ---- words of a client transaction; the first eight are alike, for the target
 export const FLAGS = 8;

@@ -24,6 +24,7 @@ import {
   INVITE,
   OPTIONS,
   PATH,
+  PROXY_AUTHORIZATION,
   PROXY_REQUIRE,
   RECORD_ROUTE,
   REGISTER,
@@ -80,6 +81,14 @@ export interface Home {
   request(target: UriView): void;
 }
 
+/** Who calls: asked before a request goes on that no token authorises. */
+export interface Callers {
+  /** `served`: to a domain of ours. False: it has been answered, or comes again by `routeAgain`. */
+  admits(served: boolean): boolean;
+  /** Takes out of the request what was meant for us alone. */
+  cutCredentials(): void;
+}
+
 /** For the log: a call was forwarded. */
 export type CallSeen = () => void;
 
@@ -111,15 +120,21 @@ export class RequestProxy {
   readonly #uri = new UriView();
   readonly #target = new UriView();
   home: Home | undefined;
+  /** undefined: nobody is asked who he is */
+  callers: Callers | undefined;
+  /** the AOR of who has proved that he sent the request in the exchange */
+  caller: string | undefined;
   /** with HOLDFAST_FORWARDING=stateful */
   transactions: ProxyTransactions | undefined;
   callSeen: CallSeen = () => {};
-  /** Parks the request until this destination is known, and routes it again. False: it cannot wait. */
-  ask: (destination: Destination) => boolean = () => false;
+  /** Parks the request until this destination is known, and then runs `again` with it. False: it cannot wait. */
+  ask: (destination: Destination, again: () => void) => boolean = () => false;
 
   /** the first Route value that is not ours; how many of the last are gone (strict router before us) */
   #next = 0;
   #last = 0;
+  /** it has not been routed before */
+  #isNew = false;
   /** a valid token stood in the top Route */
   #authorised = false;
   /** the flow that the request goes down, -1: it goes on to a next hop */
@@ -162,10 +177,24 @@ export class RequestProxy {
     }
     if (!this.transactions) this.#x.source.transaction = -1;
     else if (!this.transactions.admit()) return;
+    this.#isNew = true;
     this.route();
+    this.#isNew = false;
+    this.caller = undefined;
   }
 
-  /** The steps for a request that has been admitted; again, when it had to wait for the location store. */
+  /** Routes it again, when it had to wait: for whom it was admitted, unless it has been cancelled meanwhile. */
+  routeAgain(caller?: string): void {
+    if (this.transactions?.isCancelled) {
+      this.refuse(487, 'Request Terminated');
+      return;
+    }
+    this.caller = caller;
+    this.route();
+    this.caller = undefined;
+  }
+
+  /** The steps for a request that has been admitted; for one that forks, again for each place. */
   route(): void {
     const { message: m, via, patch } = this.#x;
     patch.begin();
@@ -372,24 +401,31 @@ export class RequestProxy {
     const { buf } = m;
     const target = this.#target;
     const hasRoute = this.#next < this.#last;
+    const served = !hasRoute && this.home !== undefined && this.#own.serves(buf, target);
     if (!hasRoute) {
       // 3261 11.2: no user part means the server itself, by its address or by a domain that it serves
-      const forUs =
-        this.#own.isSelf(buf, target) || (this.home !== undefined && this.#own.serves(buf, target));
+      const forUs = served || this.#own.isSelf(buf, target);
       if (m.method === OPTIONS && target.userStart === target.userEnd && forUs) {
         this.refuse(200, 'OK', ALLOW);
         return;
       }
-      if (this.home && this.#own.serves(buf, target)) {
-        if (m.method === REGISTER) this.home.register(viaCount(m, this.#x.via.end));
-        else this.home.request(target);
-        return;
-      }
+    }
+    const isNew = this.#isNew;
+    this.#isNew = false; // a fork routes it again from inside
+    if (this.callers && m.method !== REGISTER) {
+      if (isNew && !this.#authorised && !this.callers.admits(served)) return;
+      if (m.has(PROXY_AUTHORIZATION)) this.callers.cutCredentials();
+    }
+    if (this.home && served) {
+      if (m.method === REGISTER) this.home.register(viaCount(m, this.#x.via.end));
+      else this.home.request(target);
+      return;
     }
     let status = this.#choose(hasRoute);
     if (status === WAITS) {
       const { wanted } = this.#nextHop;
-      if (wanted && this.ask(wanted)) return;
+      const { caller } = this;
+      if (wanted && this.ask(wanted, () => this.routeAgain(caller))) return;
       status = 503;
     }
     if (status !== 0) {
@@ -415,12 +451,14 @@ export class RequestProxy {
     const { buf } = m;
     const upstream = this.#upstream;
     const may = source.trusted || this.#authorised;
+    // a lab on one machine, where nobody is asked who he is
+    const isLab = upstream === undefined && this.callers === undefined && source.remote.isLoopback;
     if (hasRoute) {
       const uri = this.#uri;
       uri.parse(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next]);
       const slot = upstream ? upstream.match(buf, uri) : OTHER_HOST;
       if (upstream && slot !== OTHER_HOST) return this.#toUpstream(upstream, slot);
-      if (!may && !(upstream === undefined && source.remote.isLoopback)) return 403;
+      if (!may && !isLab) return 403;
       if (this.#nextHop.toUri(buf, uri)) return 0;
       if (this.#nextHop.wanted) return WAITS;
       return upstream ? this.#toUpstream(upstream, ANY_TARGET) : this.#nowhere(502);
@@ -431,7 +469,7 @@ export class RequestProxy {
       if (source.fromUpstream) return this.#nowhere(404); // sending it back would be a loop
     }
     if (upstream) return this.#toUpstream(upstream, ANY_TARGET);
-    if (!may && !source.remote.isLoopback) return 403;
+    if (!may && !isLab && this.caller === undefined) return 403;
     if (this.#nextHop.toUri(buf, this.#target)) return 0;
     return this.#nextHop.wanted ? WAITS : this.#nowhere(502);
   }

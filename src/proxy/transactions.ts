@@ -57,6 +57,7 @@ import {
   AWAITS_ANSWER,
   CANCEL_WANTED,
   CANCELLED,
+  CANCELLED_EARLY,
   CLIENT,
   CLIENT_GENERATION,
   DUE,
@@ -443,7 +444,19 @@ export class ProxyTransactions implements TransactionUser {
     else {
       const client = table.word(server, CLIENT) - 1;
       if (table.isLive(client, table.word(server, CLIENT_GENERATION))) this.cancelClient(client);
+      else table.setWord(server, LISTENER, table.word(server, LISTENER) | CANCELLED_EARLY);
     }
+  }
+
+  /** Was the request in the exchange cancelled while it waited? */
+  get isCancelled(): boolean {
+    const { transaction, transactionGeneration } = this.#p.exchange.source;
+    const { table } = this;
+    return (
+      transaction >= 0 &&
+      table.isLive(transaction, transactionGeneration) &&
+      (table.word(transaction, LISTENER) & CANCELLED_EARLY) !== 0
+    );
   }
 
   /** Ends an INVITE that went out, as soon as that is allowed (9.1). */

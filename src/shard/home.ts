@@ -5,7 +5,6 @@
  *
  * A request that must wait for the store, or that may go to several places, is parked.
  */
-import type { Decision, Gate } from '../auth/gate.ts';
 import type { Flows } from '../flow/flows.ts';
 import { LIVE } from '../flow/flows.ts';
 import type { Destination } from '../net/targets.ts';
@@ -31,10 +30,9 @@ import { TRANSPORT_UDP } from '../shared/flow-record.ts';
 import { UriView } from '../wire/address.ts';
 import { latin1, parseDecimal } from '../wire/chars.ts';
 import { hasToTag } from '../wire/compose.ts';
-import type { Message } from '../wire/lexer.ts';
+import { allValues, firstValue, sipUriOf } from '../wire/fields.ts';
 import { parseNameAddr } from '../wire/nameaddr.ts';
 import {
-  AUTHORIZATION,
   CALL_ID,
   CONTACT,
   EXPIRES,
@@ -50,6 +48,7 @@ import {
   VIA,
 } from '../wire/names.ts';
 import { canonicalAor, canonicalHost, formatUri, parseSipUri, type SipUri } from '../wire/uri.ts';
+import type { Admission } from './admission.ts';
 import type { Locations } from './locations.ts';
 
 /** RFC 5393 5.3.3: the default and the most. */
@@ -61,9 +60,6 @@ const DOWN = 1;
 const ONWARD = 2;
 /** the request has been answered */
 const ANSWERED = 3;
-
-/** Refusals that say somebody tried, and not only that a client must begin. */
-const FAILURES: ReadonlySet<string> = new Set(['wrong-response', 'unknown-user', 'forged', 'other-aor']);
 
 interface PlaceInHand {
   binding: Binding;
@@ -92,11 +88,9 @@ export interface HomeParts {
   /** a flow was confirmed by a registration here */
   registrationSeen: (slot: number, expires: number, outbound: boolean) => void;
   /** undefined: nobody is asked who he is */
-  gate?: Gate | undefined;
-  /** for the log: credentials that were not good, and whose where that is proved */
-  refused?: (why: string, user: string | undefined) => void;
-  /** makes the shard's loop turn soon */
-  wake?: () => void;
+  admission?: Admission | undefined;
+  /** Is this AOR somebody's? Undefined: that is not known here. */
+  knows?: ((aor: string) => boolean | undefined) | undefined;
 }
 
 export class LocalHome implements Home {
@@ -125,7 +119,7 @@ export class LocalHome implements Home {
   register(count: number): void {
     const { exchange, answers, own } = this.#p;
     const m = exchange.message;
-    const to = toUri(m);
+    const to = sipUriOf(m, TO);
     if (!to) {
       answers.send(400, 'Bad To');
       return;
@@ -140,48 +134,10 @@ export class LocalHome implements Home {
 
   /** Who is it? Goes on at once where nobody is asked. */
   #ask(to: SipUri, count: number): void {
-    const { exchange, gate, wake } = this.#p;
-    const { message: m } = exchange;
+    const { admission } = this.#p;
     const aor = canonicalAor(to);
-    if (!gate) {
-      this.#admitted(aor, count);
-      return;
-    }
-    const request = {
-      role: 'registrar',
-      method: 'REGISTER',
-      uri: latin1(m.buf, m.uriStart, m.uriEnd),
-      credentials: values(m, AUTHORIZATION),
-      aor,
-      host: canonicalHost(to.host),
-      ds: exchange.ds,
-    } as const;
-    let parked: Parked | undefined;
-    let now: Decision | undefined;
-    gate.check(request, (decision) => {
-      if (!parked) {
-        now = decision;
-        return;
-      }
-      this.#parking.resume(parked, () => this.#decided(decision, aor, count));
-      wake?.(); // this is libuv's turn, not the shard's: what was queued waits for a round
-    });
-    if (now) this.#decided(now, aor, count);
-    else parked = this.#parking.park();
-  }
-
-  #decided(decision: Decision, aor: string, count: number): void {
-    const { answers, counters, refused } = this.#p;
-    if (decision.kind === 'accept') {
-      this.#admitted(aor, count);
-      return;
-    }
-    if (decision.kind === 'challenge') counters.inc(Counter.authChallenges);
-    if (FAILURES.has(decision.why)) {
-      counters.inc(Counter.authFailures);
-      refused?.(decision.why, decision.user);
-    }
-    answers.send(decision.status, decision.reason, decision.headers);
+    if (admission) admission.ask('registrar', aor, canonicalHost(to.host), () => this.#admitted(aor, count));
+    else this.#admitted(aor, count);
   }
 
   #admitted(aor: string, count: number): void {
@@ -194,17 +150,17 @@ export class LocalHome implements Home {
     }
     const first = count === 1;
     const datagram = source.transport === TRANSPORT_UDP;
-    const expires = value(m, EXPIRES);
-    const userAgent = value(m, USER_AGENT);
+    const expires = firstValue(m, EXPIRES);
+    const userAgent = firstValue(m, USER_AGENT);
     const decision = decideRegister(
       {
         aor,
-        contacts: values(m, CONTACT),
-        path: values(m, PATH),
-        supported: values(m, SUPPORTED),
-        require: values(m, REQUIRE),
+        contacts: allValues(m, CONTACT),
+        path: allValues(m, PATH),
+        supported: allValues(m, SUPPORTED),
+        require: allValues(m, REQUIRE),
         viaCount: count,
-        callId: value(m, CALL_ID) ?? '',
+        callId: firstValue(m, CALL_ID) ?? '',
         cseq: m.cseqNumber,
         now: Math.floor(clock.wall()),
         ...(expires !== undefined && { expires }),
@@ -299,15 +255,19 @@ export class LocalHome implements Home {
         return;
       }
       this.#found = result.bindings;
-      this.#p.proxy.route();
+      this.#p.proxy.routeAgain();
       this.#found = undefined;
     });
   }
 
   /** To what is registered: in several places by transactions, without them to the best that can be reached. */
   #deliver(bindings: readonly Binding[]): void {
+    if (bindings.length === 0) {
+      this.#nobody();
+      return;
+    }
     if (this.#asks(bindings)) return;
-    const { exchange, proxy, answers } = this.#p;
+    const { exchange, proxy } = this.#p;
     const { transactions } = proxy;
     if (transactions && exchange.source.transaction >= 0) {
       this.#fork(bindings, transactions);
@@ -321,7 +281,14 @@ export class LocalHome implements Home {
       else proxy.toNextHop();
       return;
     }
-    answers.send(480, 'Temporarily Unavailable'); // AP-7-11
+    this.#nobody();
+  }
+
+  /** 3261 16.5: of a user that nobody knows, 404; of one who is not there, 480 (AP-7-11). */
+  #nobody(): void {
+    const { answers, knows } = this.#p;
+    if (knows?.(this.#aor()) === false) answers.send(404, 'Not Found');
+    else answers.send(480, 'Temporarily Unavailable');
   }
 
   /** Next hops by name that are not known yet. One that is reached by its flow is not asked about (3263-x-01). */
@@ -340,7 +307,7 @@ export class LocalHome implements Home {
     if (!wanted || !locations) return false;
     return locations.wait(wanted, () => {
       this.#found = bindings;
-      proxy.route();
+      proxy.routeAgain();
       this.#found = undefined;
     });
   }
@@ -496,21 +463,4 @@ function requestUri(contact: string): string {
   if (!uri) return contact;
   const params = uri.params.filter(([name]) => name.toLowerCase() !== 'method');
   return formatUri({ ...uri, params, headers: [] });
-}
-
-function values(m: Message, header: number): string[] {
-  const list: string[] = [];
-  for (let row = m.first[header]; row >= 0; row = m.next(row))
-    list.push(latin1(m.buf, m.valueStart[row], m.valueEnd[row]));
-  return list;
-}
-
-function value(m: Message, header: number): string | undefined {
-  const row = m.first[header];
-  return row < 0 ? undefined : latin1(m.buf, m.valueStart[row], m.valueEnd[row]);
-}
-
-function toUri(m: Message): SipUri | undefined {
-  const to = parseNameAddr(value(m, TO) ?? '');
-  return to && parseSipUri(to.uri);
 }

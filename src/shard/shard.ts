@@ -3,7 +3,6 @@
  * the handler of its network backend; what comes in goes to inbound.ts, what comes by ring is sorted here.
  */
 import { randomInt } from 'node:crypto';
-import type { Gate } from '../auth/gate.ts';
 import type { Config } from '../config/config.ts';
 import { isRegistrar } from '../config/config.ts';
 import { Flows } from '../flow/flows.ts';
@@ -43,6 +42,7 @@ import { TransactionKey } from '../transaction/key.ts';
 import { Transactions } from '../transaction/table.ts';
 import { Framer, MESSAGE } from '../wire/framer.ts';
 import { TRANSPORTS } from '../wire/via.ts';
+import { Admission } from './admission.ts';
 import {
   FAIL,
   FLOW_FAILED,
@@ -56,7 +56,9 @@ import {
   UNREACHABLE,
   UPSTREAM,
 } from './boot.ts';
+import { LocalCallers } from './callers.ts';
 import { Connections } from './connections.ts';
+import type { ShardGate } from './gate.ts';
 import { LocalHome } from './home.ts';
 import { Inbound } from './inbound.ts';
 import { Locations } from './locations.ts';
@@ -83,7 +85,7 @@ export interface ShardParts {
   listeners: Listener[];
   store: StoreClient | undefined;
   /** undefined: nobody is asked who he is */
-  gate: Gate | undefined;
+  gate: ShardGate | undefined;
   log: Logger;
   /** the shard has been told to end */
   stopped: () => void;
@@ -229,7 +231,7 @@ export class Shard implements NetHandler {
       config.flowTimer,
     );
     this.#proxy.callSeen = this.#notes.call;
-    this.#proxy.ask = (destination) => this.#locations.wait([destination], () => this.#proxy.route());
+    this.#proxy.ask = (destination, again) => this.#locations.wait([destination], again);
     if (config.forwarding === 'stateful')
       this.#transactions = this.#stateful(boot, branch, outlet, keyring, forwarder, own);
     this.#proxy.transactions = this.#transactions;
@@ -259,6 +261,26 @@ export class Shard implements NetHandler {
     this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
     this.#flows.ended = this.#flowEnded;
     if (parts.store && isRegistrar(config)) {
+      const { gate } = parts;
+      const admission =
+        gate &&
+        new Admission({
+          gate: gate.gate,
+          exchange: this.#exchange,
+          parking: new Parking(this.#exchange, counters),
+          answers: this.#answers,
+          counters,
+          refused: this.#notes.refused,
+          wake: () => net.wake(),
+        });
+      if (admission && config.authCalls)
+        this.#proxy.callers = new LocalCallers({
+          exchange: this.#exchange,
+          own,
+          proxy: this.#proxy,
+          admission,
+          hasUpstream: upstream !== undefined,
+        });
       this.#home = new LocalHome({
         exchange: this.#exchange,
         proxy: this.#proxy,
@@ -275,9 +297,8 @@ export class Shard implements NetHandler {
         locations: this.#locations,
         flowTimer: config.flowTimer,
         registrationSeen: this.#notes.registration,
-        gate: parts.gate,
-        refused: this.#notes.refused,
-        wake: () => net.wake(),
+        admission,
+        knows: (aor) => gate?.credentials.knows?.(aor),
       });
       this.#proxy.home = this.#home;
     }

@@ -57,7 +57,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
     mesh,
     listeners,
     store,
-    gate: gate?.gate,
+    gate,
     log,
     stopped: stop,
   });

@@ -139,6 +139,18 @@ describe('credentials from a file', () => {
     expect(offers('')).toEqual(ALGORITHMS);
   });
 
+  it('tell whose an address-of-record is, also after the file has changed', async () => {
+    const { path, credentials } = open(
+      `{"user":"dora","realm":"example.net","MD5":"${MD5}","aors":["sip:100@example.org"]}\n`,
+    );
+    const known = () => ['sip:dora@example.net', 'sip:100@example.org'].map((aor) => credentials.knows(aor));
+    expect(known()).toEqual([true, true]);
+    expect(credentials.knows('sip:Dora@example.net')).toBe(false);
+    write(path, `eve:example.net:${MD5}\n`);
+    await credentials.check();
+    expect([...known(), credentials.knows('sip:eve@example.net')]).toEqual([false, false, true]);
+  });
+
   it('follow the file when it is replaced or written over, all at once', async () => {
     const { path, credentials, lines } = open(`dora:example.net:${MD5}\n`);
     expect(await credentials.check()).toBe(false);

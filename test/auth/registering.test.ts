@@ -2,7 +2,6 @@
  * Digest on REGISTER over real sockets: what a phone with and without its password gets (RFC 3261 22,
  * RFC 8760). The phone's answers are computed here by node:crypto, not by the code under test.
  */
-import { createHash } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,56 +9,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Agent } from '../harness/agent.ts';
+import {
+  ALGORITHMS,
+  type Algorithm,
+  challenges,
+  ha1,
+  parameter,
+  proof,
+  userLine,
+} from '../harness/digest.ts';
 import { DOMAIN, Registrar, register, statusOf } from '../harness/registrar.ts';
-import type { SipMessage } from '../harness/sip.ts';
 import { unique } from '../harness/sip.ts';
 
-const HASHES = { 'SHA-512-256': 'sha512-256', 'SHA-256': 'sha256', MD5: 'md5' } as const;
-type Algorithm = keyof typeof HASHES;
-const ALGORITHMS = Object.keys(HASHES) as Algorithm[];
+const line = (user: string, password: string, algorithms?: readonly Algorithm[]) =>
+  userLine(user, DOMAIN, password, algorithms);
 
-const hex = (algorithm: Algorithm, text: string) => createHash(HASHES[algorithm]).update(text).digest('hex');
-const ha1 = (algorithm: Algorithm, user: string, password: string) =>
-  hex(algorithm, `${user}:${DOMAIN}:${password}`);
-
-const line = (user: string, password: string, algorithms: readonly Algorithm[] = ALGORITHMS) =>
-  JSON.stringify({
-    user,
-    realm: DOMAIN,
-    ...Object.fromEntries(algorithms.map((a) => [a, ha1(a, user, password)])),
-  });
-
-const challenges = (message: SipMessage) => message.fields('WWW-Authenticate');
-const parameter = (value: string, name: string) =>
-  new RegExp(`[ ,]${name}=(?:"([^"]*)"|([^ ,]*))`)
-    .exec(value)
-    ?.slice(1)
-    .find((v) => v !== undefined);
-
-interface Proof {
-  user: string;
-  password: string;
-  algorithm?: Algorithm;
-  nc?: number;
-  nonce?: string;
-}
-
-function proof(
-  challenged: SipMessage,
-  { user, password, algorithm = 'SHA-256', nc = 1, nonce }: Proof,
-): string {
-  const challenge = challenges(challenged).find((value) => parameter(value, 'algorithm') === algorithm);
-  if (!challenge) throw new Error(`no challenge for ${algorithm}`);
-  const given = nonce ?? parameter(challenge, 'nonce') ?? '';
-  const count = nc.toString(16).padStart(8, '0');
-  const uri = `sip:${DOMAIN}`;
-  const a2 = hex(algorithm, `REGISTER:${uri}`);
-  const response = hex(algorithm, `${ha1(algorithm, user, password)}:${given}:${count}:cn:auth:${a2}`);
-  return (
-    `Digest username="${user}", realm="${DOMAIN}", nonce="${given}", uri="${uri}", response="${response}", ` +
-    `algorithm=${algorithm}, qop=auth, nc=${count}, cnonce="cn"`
-  );
-}
+/** Somebody of elsewhere, who is not asked who he is. */
+const STRANGER = { from: '<sip:eve@elsewhere.test>;tag=e' };
 
 let site: Registrar;
 let file: string;
@@ -88,7 +54,7 @@ describe('a phone without credentials', () => {
       expect(parameter(value, 'realm')).toBe(DOMAIN);
       expect(value).toMatch(/qop="auth"/);
     }
-    expect(await statusOf(client, `sip:dora@${DOMAIN}`)).toBe(480);
+    expect(await statusOf(client, `sip:dora@${DOMAIN}`, 'MESSAGE', STRANGER)).toBe(480);
   });
 });
 
@@ -133,7 +99,7 @@ describe('somebody else', () => {
       const answer = await attempt(client, 'milo', proof(challenged, { user, password }));
       expect(answer.status).toBe(401);
     }
-    expect(await statusOf(client, `sip:milo@${DOMAIN}`)).toBe(480);
+    expect(await statusOf(client, `sip:milo@${DOMAIN}`, 'MESSAGE', STRANGER)).toBe(480);
   });
 
   it('with an own password cannot bind another user’s address [SE-12-02 3261-10.3-01]', async () => {
@@ -189,7 +155,7 @@ describe('credentials of a service', () => {
         const { user, algorithm } = JSON.parse(asked) as { user: string; algorithm: Algorithm };
         response.setHeader('content-type', 'application/json');
         if (user !== 'dora') response.writeHead(404).end();
-        else response.end(JSON.stringify({ ha1: ha1(algorithm, 'dora', 'tin-whistle-42') }));
+        else response.end(JSON.stringify({ ha1: ha1(algorithm, 'dora', DOMAIN, 'tin-whistle-42') }));
       });
     });
     await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve));
@@ -216,6 +182,6 @@ describe('credentials of a service', () => {
     const answer = await attempt(other, 'zoe', proof(again, { user: 'zoe', password: 'x' }));
     expect(answer.status).toBe(503);
     expect(answer.header('Retry-After')).toBeDefined();
-    expect(await statusOf(other, `sip:zoe@${DOMAIN}`)).toBe(480);
+    expect(await statusOf(other, `sip:zoe@${DOMAIN}`, 'MESSAGE', STRANGER)).toBe(480);
   });
 });

@@ -91,6 +91,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ['LOG', ['loud'], /fatal or error or warn or info or debug or trace or silent/],
     ['STORE', ['redis:localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
     ['AUTH', ['file:', 'yes', 'ftp://x/'], /file:PATH/],
+    ['AUTH_CALLS', ['yes', 'true'], /on or off/],
     ['ADMIN', ['127.0.0.1:8060'], /off/],
     [
       'UPSTREAM',

@@ -141,6 +141,11 @@ export function call(
 }
 
 /** Calls and waits for the final answer: for AORs that nobody can be reached at. */
-export async function statusOf(caller: Agent, aor: string, method = 'MESSAGE'): Promise<number> {
-  return (await caller.next(isFinal(call(caller, aor, method)))).message.status;
+export async function statusOf(
+  caller: Agent,
+  aor: string,
+  method = 'MESSAGE',
+  options: Partial<RequestOptions> = {},
+): Promise<number> {
+  return (await caller.next(isFinal(call(caller, aor, method, options)))).message.status;
 }
