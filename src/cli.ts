@@ -5,7 +5,7 @@
  */
 import process from 'node:process';
 import { passwd } from './auth/passwd.ts';
-import { type Config, isRegistrar, type StoreConfig } from './config/config.ts';
+import { type Config, hasStore, isRegistrar, type StoreConfig } from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
 
@@ -76,7 +76,7 @@ function banner({ config, backend, backendReason, startedIn }: Running): string 
   if (isRegistrar(config)) {
     lines.push(`  store      ${storeText(config.store)}`);
     lines.push(...invitation(config));
-  }
+  } else if (hasStore(config)) lines.push(`  store      ${storeText(config.store)}, told of ended flows`);
   return `${lines.join('\n')}\n`;
 }
 

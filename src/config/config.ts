@@ -94,3 +94,6 @@ export interface Config {
 
 /** Does this process hold registrations, that is: has it domains to serve? */
 export const isRegistrar = (config: Config): boolean => config.domains.length > 0;
+
+/** Has it a location store? A pure edge tells a shared one which flows have ended. */
+export const hasStore = (config: Config): boolean => isRegistrar(config) || config.store.kind === 'redis';

@@ -18,6 +18,7 @@ import { Counter, type Counters } from '../shared/counters.ts';
 import type { FlowIndex } from '../shared/flow-index.ts';
 import { ADOPTED, DIALOG, EXEMPT, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import { type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
+import { latin1 } from '../wire/chars.ts';
 import { deadlineCause, type FlowLife, flowDeadline, type LifeLimits } from './deadline.ts';
 import type { Keyring } from './keyring.ts';
 import { type TokenFields, TokenMint, TokenReader, TokenVerdict } from './token.ts';
@@ -200,6 +201,12 @@ export class Flows {
   /** The flow's token, as text in `table.tokens` from `table.tokenOffset(slot)` on, `table.tokenLength(slot)` octets. */
   ensureToken(slot: number): void {
     if (this.table.tokenLength(slot) === 0) this.#write(slot);
+  }
+
+  tokenText(slot: number): string {
+    this.ensureToken(slot);
+    const from = this.table.tokenOffset(slot);
+    return latin1(this.table.tokens, from, from + this.table.tokenLength(slot));
   }
 
   #write(slot: number): void {

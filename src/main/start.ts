@@ -8,7 +8,7 @@
 import { randomInt } from 'node:crypto';
 import { getServers } from 'node:dns';
 import { mkdirSync } from 'node:fs';
-import { type Config, isRegistrar } from '../config/config.ts';
+import { type Config, hasStore, isRegistrar } from '../config/config.ts';
 import { ConfigError } from '../config/load.ts';
 import { takeIncarnation } from '../flow/incarnation.ts';
 import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
@@ -65,10 +65,10 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const { value: incarnation, wasCorrupt } = takeIncarnation(config.dataDir, Date.now());
   if (wasCorrupt) log.warn({ event: 'incarnation-file-corrupt', incarnation });
 
-  const registrar = isRegistrar(config);
+  const stores = hasStore(config);
   const shards = config.workers;
-  const store = registrar ? shards + 1 : 0;
-  const participants = shards + (registrar ? 2 : 1);
+  const store = stores ? shards + 1 : 0;
+  const participants = shards + (stores ? 2 : 1);
   const mesh = Mesh.allocate(participants, shards <= 8 ? 1 << 20 : 1 << 18);
   const tableDescriptor = FlowTable.allocate(config.maxFlows);
   const indexDescriptor = FlowIndex.allocate(config.maxFlows, randomWord(), randomWord());
@@ -98,7 +98,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     table: tableDescriptor,
     index: indexDescriptor,
     counters: countersDescriptor,
-    nonces: registrar && config.auth.kind !== 'none' ? NonceTable.allocate(NONCES) : undefined,
+    nonces: isRegistrar(config) && config.auth.kind !== 'none' ? NonceTable.allocate(NONCES) : undefined,
     keyring: keyring.toPlain(),
     incarnation,
     upstream: upstreams.octets,
@@ -107,7 +107,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   };
   const mail = new Mesh(mesh, 0, descriptors?.wake);
   publish = publisher(boot, mail, shards);
-  const storeThread = registrar ? await startStore(config, incarnation, boot, log) : undefined;
+  const storeThread = stores ? await startStore(config, incarnation, boot, log) : undefined;
 
   let stopMail = () => {};
   const supervisor = new Supervisor({ boot, shards, descriptors, mail, table, counters, log });

@@ -598,7 +598,8 @@ export class Shard implements NetHandler {
   readonly #flowEnded = (slot: number, generation: number, cause: number): void => {
     const table = this.#table;
     if (!table.has(slot, REGISTERED)) return;
-    this.#home?.flowEnded(slot, generation);
+    if (this.#home) this.#home.flowEnded(slot, generation);
+    else this.#store?.flowClosed(this.#flows.tokenText(slot)); // what registrars know the flow by
     this.#notes.flowEnded(slot, generation, cause);
   };
 }

@@ -4,7 +4,6 @@
  * ends the thread: the supervisor starts another, which takes over what is in shared memory.
  */
 import type { MessagePort } from 'node:worker_threads';
-import { isRegistrar } from '../config/config.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net } from '../net/net.ts';
 import { openLog } from '../observe/log.ts';
@@ -40,7 +39,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
     return { id, transport: l.transport, address, wildcard: address.isWildcard };
   });
   const net = await openNet(boot, listeners, table, counters, clock, mesh);
-  const store = boot.store > 0 && isRegistrar(config) ? openStore(boot, mesh) : undefined;
+  const store = boot.store > 0 ? openStore(boot, mesh) : undefined;
 
   const gate = openGate(boot, log, () => clock.now());
 

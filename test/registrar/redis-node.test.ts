@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Agent } from '../harness/agent.ts';
+import { type Agent, UdpAgent } from '../harness/agent.ts';
 import { newInstance } from '../harness/flows.ts';
+import { Holdfast } from '../harness/holdfast.ts';
 import { isFinal, isRequest } from '../harness/inbox.ts';
+import { freshHost } from '../harness/ports.ts';
 import { bound, boundBecomes, call, Registrar, register } from '../harness/registrar.ts';
 import { unique } from '../harness/sip.ts';
 import { hasRedis, RedisServer } from './redis-server.ts';
@@ -82,5 +84,81 @@ describe.skipIf(!hasRedis)('two nodes that share a Redis', () => {
     await boundBecomes(caller, b.aor, (contacts) => contacts.length === 0);
     expect(await bound(caller, a.aor)).toHaveLength(1);
     await reaches(caller, udp, a.aor);
+  });
+});
+
+describe.skipIf(!hasRedis)('two edges and two registrars that share a Redis', () => {
+  let redis: RedisServer;
+  const registrars: Registrar[] = [];
+  const edges: Holdfast[] = [];
+  const agents: Agent[] = [];
+  beforeAll(async () => {
+    redis = await RedisServer.start();
+    const hosts = [freshHost(), freshHost()];
+    const trusted = { TRUSTED: hosts.map((host) => `${host}/32`).join(',') };
+    for (const [i, host] of hosts.entries()) {
+      const registrar = await Registrar.start('memory', {
+        settings: { STORE: redis.url, NODE: `${i + 1}`, ...trusted },
+      });
+      registrars.push(registrar);
+      const { address } = registrar.server;
+      const upstream = `sip:${address.host}:${address.port};transport=udp`;
+      const settings = { UPSTREAM: upstream, STORE: redis.url, NODE: `${i + 11}` };
+      edges.push(await Holdfast.start({ host, settings }));
+    }
+  });
+  afterAll(async () => {
+    for (const agent of agents) await agent.close();
+    for (const edge of edges) await edge.stop();
+    for (const registrar of registrars) await registrar.close();
+    await redis?.dispose();
+  });
+
+  const device = async (transport: 'UDP' | 'TCP') => {
+    const phone = transport === 'UDP' ? await edges[0].udp() : await edges[0].tcp();
+    agents.push(phone);
+    const { aor, answer } = await register(phone);
+    expect(answer.status).toBe(200);
+    return { phone, aor };
+  };
+
+  it.each(['UDP', 'TCP'] as const)(
+    'reach through the other registrar who has registered through the other edge over %s',
+    async (transport) => {
+      const { phone, aor } = await device(transport);
+      const caller = await edges[1].udp();
+      agents.push(caller);
+      const callId = call(caller, aor);
+      const request = await phone.next(isRequest('MESSAGE', callId));
+      phone.reply(request, 200, 'OK');
+      expect((await caller.next(isFinal(callId))).message.status).toBe(200);
+    },
+  );
+
+  it('forget a device at both registrars when its connection to an edge ends [AP-7-07]', async () => {
+    const { phone, aor } = await device('TCP');
+    const askers = await Promise.all(registrars.map((registrar) => registrar.client()));
+    for (const asker of askers) expect(await bound(asker, aor)).toHaveLength(1);
+    await phone.close();
+    for (const asker of askers) await boundBecomes(asker, aor, (contacts) => contacts.length === 0);
+  });
+
+  it('refuse a registration that comes late, over a flow that has ended at its edge', async () => {
+    const phone = await edges[0].tcp();
+    const { aor, answer } = await register(phone);
+    const [path] = answer.fields('Path');
+    await phone.close();
+    const asker = await registrars[1].client();
+    await boundBecomes(asker, aor, (contacts) => contacts.length === 0);
+    const late = await UdpAgent.open({ host: edges[0].host, peer: registrars[1].server.address });
+    agents.push(late);
+    const moreVia = ['SIP/2.0/TCP 192.0.2.7;branch=z9hG4bKphone'];
+    const again = await register(late, {
+      user: aor.slice(4).split('@')[0],
+      moreVia,
+      headers: [['Path', path]],
+    });
+    expect(again.answer.status).toBe(500);
+    expect(await bound(asker, aor)).toEqual([]);
   });
 });
