@@ -4,22 +4,29 @@
  * and a clean stop on SIGTERM and SIGINT. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
  */
 import process from 'node:process';
-import { passwd } from './auth/passwd.ts';
+import { algorithmList, passwd } from './auth/passwd.ts';
 import { type Config, hasStore, isRegistrar, type StoreConfig } from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
 
-const USAGE = 'usage: holdfast, or: holdfast passwd FILE USER@REALM (the password on standard input)\n';
+const USAGE =
+  'usage: holdfast, or: holdfast passwd FILE USER@REALM [ALGORITHMS] (the password on standard input)\n';
 
 /** `holdfast passwd`: adds a user to a credentials file, or changes the password. */
 async function setPassword(words: string[]): Promise<never> {
-  const [file, address] = words;
-  if (words.length !== 2) {
+  const [file, address, algorithms] = words;
+  if (words.length < 2 || words.length > 3) {
     process.stderr.write(USAGE);
     process.exit(2);
   }
   try {
-    const { user, realm, added } = await passwd(file, address, process.stdin, process.stderr);
+    const { user, realm, added } = await passwd(
+      file,
+      address,
+      process.stdin,
+      process.stderr,
+      algorithms === undefined ? undefined : algorithmList(algorithms),
+    );
     process.stdout.write(`${user}@${realm} ${added ? 'added to' : 'changed in'} ${file}\n`);
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n`);

@@ -21,8 +21,12 @@ export type Lookup =
 export interface Credentials {
   /** `done` runs exactly once on the calling thread, possibly before the call returns. Texts as people write them. */
   find(user: string, realm: string, algorithm: Algorithm, done: (found: Lookup) => void): void;
-  /** Which algorithms every user of the realm can be asked to use: there is nothing else to offer. */
-  algorithms(realm: string): readonly Algorithm[];
+  /**
+   * Which algorithms there are to offer to who would be this canonical AOR: those of its user where he is known, else
+   * those that every user of the realm has. A phone that knows MD5 alone may fail at the sight of another (it should
+   * not: 8760 2.4), so its user's entry has MD5 alone.
+   */
+  algorithms(realm: string, aor: string): readonly Algorithm[];
   /** Does this canonical AOR belong to a user? Where nobody can say at once, there is no such method. */
   knows?(aor: string): boolean;
   close(): Promise<void>;

@@ -23,7 +23,7 @@ export class FileCredentials implements Credentials {
   readonly #log: Logger;
   #users: Users;
   #offers: Map<string, readonly Algorithm[]>;
-  #aors: ReadonlySet<string>;
+  #aors: ReadonlyMap<string, ReadonlySet<Algorithm>>;
   /** of the file that was looked at last, good or not */
   #seen: string;
   #checking: Promise<boolean> | undefined;
@@ -57,8 +57,9 @@ export class FileCredentials implements Credentials {
     else done({ status: 'found', ha1, aors: entry.aors });
   }
 
-  algorithms(realm: string): readonly Algorithm[] {
-    return this.#offers.get(realm) ?? ALGORITHMS;
+  algorithms(realm: string, aor: string): readonly Algorithm[] {
+    const own = this.#aors.get(aor);
+    return own ? ALGORITHMS.filter((a) => own.has(a)) : (this.#offers.get(realm) ?? ALGORITHMS);
   }
 
   knows(aor: string): boolean {
@@ -125,13 +126,14 @@ function signature({ ino, size, mtimeMs, ctimeMs }: Stats): string {
   return `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
 }
 
-/** Canonical addresses-of-record of all users. */
-function aorsOf(users: Users): ReadonlySet<string> {
-  const all = new Set<string>();
-  for (const { user, realm, aors } of users.values()) {
+/** By canonical AOR: what those have who own it. */
+function aorsOf(users: Users): ReadonlyMap<string, ReadonlySet<Algorithm>> {
+  const all = new Map<string, ReadonlySet<Algorithm>>();
+  for (const { user, realm, ha1s, aors } of users.values()) {
+    const theirs = new Set(ha1s.keys());
     const own = ownAor(user, realm);
-    if (own !== undefined) all.add(own);
-    for (const aor of aors) all.add(aor);
+    for (const aor of own === undefined ? aors : [own, ...aors])
+      all.set(aor, all.get(aor)?.union(theirs) ?? theirs);
   }
   return all;
 }

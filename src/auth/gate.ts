@@ -187,7 +187,7 @@ export class Gate {
 
   #challenge(request: GateRequest, realm: string, why: Why, user?: string): Decision {
     const asProxy = request.role === 'proxy';
-    const offers = this.#credentials.algorithms(realm);
+    const offers = this.#credentials.algorithms(realm, request.aor);
     const both = this.#policy.algorithms.filter((algorithm) => offers.includes(algorithm));
     const offered = both.length > 0 ? both : this.#policy.algorithms;
     return {

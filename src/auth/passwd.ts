@@ -1,6 +1,6 @@
 /**
- * `holdfast passwd FILE USER@REALM`: reads a password from standard input, one line, and puts the user's HA1s, of
- * all algorithms, into a credential file (lines.ts). Other users, comments and the order of lines stay; `aors` of
+ * `holdfast passwd FILE USER@REALM [ALGORITHMS]`: reads a password from standard input, one line, and puts the user's
+ * HA1s, of all algorithms or of these, into a credential file (lines.ts). Other users, comments and the order of lines stay; `aors` of
  * the user stay too. The file is whole at any moment, has mode 0600, and is on disk when this returns.
  *
  * At a terminal the password is asked for and not shown. The password itself is stored nowhere. Two at once: one of
@@ -27,6 +27,14 @@ export interface PasswdResult {
 
 /** What the person who called it did wrong. */
 export class PasswdError extends Error {}
+
+/** A comma list of digest algorithms. */
+export function algorithmList(text: string): Algorithm[] {
+  const wanted = text.split(',').map((name) => name.trim().toUpperCase());
+  if (wanted.some((name) => !ALGORITHMS.includes(name as Algorithm)))
+    throw new PasswdError(`"${text}" is no list of ${ALGORITHMS.join(', ')}`);
+  return ALGORITHMS.filter((name) => wanted.includes(name));
+}
 
 type Terminal = Readable & { isTTY?: boolean; setRawMode?(on: boolean): void };
 

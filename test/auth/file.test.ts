@@ -16,7 +16,7 @@ import { describe, expect, it } from 'vitest';
 import { ALGORITHMS, type Algorithm, ha1Of } from '../../src/auth/digest.ts';
 import { FileCredentials } from '../../src/auth/file.ts';
 import { CredentialsFault, parseLine, parseUsers } from '../../src/auth/lines.ts';
-import { PasswdError, passwd } from '../../src/auth/passwd.ts';
+import { algorithmList, PasswdError, passwd } from '../../src/auth/passwd.ts';
 import { directory, find, remember } from './sources.ts';
 
 const ha1 = (algorithm: Algorithm, user: string, password = 'tin-whistle-42') =>
@@ -130,8 +130,17 @@ describe('credentials from a file', () => {
       expect(await lookup).toEqual({ status: 'unknown' });
   });
 
-  it('tell what can be offered: what all users of the realm have, else what any has, in a new realm all', () => {
-    const offers = (text: string) => open(text).credentials.algorithms('example.net');
+  it('tell what can be offered to a user: what he has himself', () => {
+    const { credentials } = open(
+      `dora:example.net:MD5=${MD5},SHA-256=${SHA}\n{"user":"eve","realm":"example.net","MD5":"${MD5}","aors":["sip:100@example.net"]}`,
+    );
+    const offers = (user: string) => credentials.algorithms('example.net', `sip:${user}@example.net`);
+    expect(['dora', 'eve', '100'].map(offers)).toEqual([['SHA-256', 'MD5'], ['MD5'], ['MD5']]);
+  });
+
+  it('tell what can be offered to others: what all of the realm have, else what any has, in a new realm all', () => {
+    const offers = (text: string) =>
+      open(text).credentials.algorithms('example.net', 'sip:nobody@example.net');
     expect(
       offers(`dora:example.net:MD5=${MD5},SHA-256=${SHA}\neve:example.net:${MD5}\nx:other:SHA-256=${SHA}`),
     ).toEqual(['MD5']);
@@ -157,7 +166,7 @@ describe('credentials from a file', () => {
     write(path, `dora:example.net:SHA-256=${SHA}\neve:example.net:${MD5}\n`);
     expect(await Promise.all([credentials.check(), credentials.check()])).toEqual([true, true]);
     expect([credentials.size, (await find(credentials, 'dora', 'MD5')).status]).toEqual([2, 'unknown']);
-    expect(credentials.algorithms('example.net')).toEqual(['SHA-256', 'MD5']);
+    expect(credentials.algorithms('example.net', 'sip:nobody@example.net')).toEqual(['SHA-256', 'MD5']);
     writeFileSync(path, '');
     expect(await credentials.check()).toBe(true);
     expect(credentials.size).toBe(0);
@@ -333,6 +342,8 @@ describe('passwd', () => {
       'dora@"',
     ])
       await expect(passwd(file, address, typing('x\n'), nowhere), address).rejects.toThrow(PasswdError);
+    for (const list of ['', 'MD4', 'MD5;SHA-256']) expect(() => algorithmList(list)).toThrow(PasswdError);
+    expect(algorithmList('md5, SHA-256')).toEqual(['SHA-256', 'MD5']);
     for (const typed of ['', '\n', 'x'.repeat(1025)])
       await expect(passwd(file, 'dora@example.net', typing(typed), nowhere)).rejects.toThrow(PasswdError);
     expect(readdirSync(home)).toEqual([]);

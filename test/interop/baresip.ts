@@ -64,6 +64,7 @@ export class Baresip {
     user: string;
     domain: string;
     proxy: string;
+    password?: string;
     parameters?: string;
   }): Promise<Baresip> {
     const folder = await folderFor('baresip');
@@ -89,7 +90,7 @@ export class Baresip {
     ];
     const aor = `sip:${options.user}@${options.domain}`;
     const account =
-      `<${aor}>;auth_pass=none;sipnat=outbound;` +
+      `<${aor}>;auth_pass=${options.password ?? 'none'};sipnat=outbound;` +
       `outbound="${options.proxy}";regint=300;answermode=auto;medianat=;mediaenc=;audio_codecs=pcmu` +
       `${options.parameters ?? ''}\n`;
     await writeFile(join(folder, 'config'), config.join('\n'));
