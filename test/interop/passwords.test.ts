@@ -1,6 +1,6 @@
 /**
  * Real clients with passwords: each registers and calls, by the best digest that it can. linphone knows SHA-256;
- * baresip 1.0 knows MD5 alone, and fails where anything else is offered.
+ * baresip 1.0 and SIPp know MD5 alone, and fail where anything else is offered.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,9 +12,10 @@ import { freePort, freshHost } from '../harness/ports.ts';
 import { Baresip } from './baresip.ts';
 import { Linphone } from './linphone.ts';
 import { find } from './program.ts';
+import { Sipp } from './sipp.ts';
 
-const PASSWORDS = { anna: 'tin-whistle-42', lin: 'sesame' };
-const missing = ['baresip', 'linphonec'].filter((program) => !find(program));
+const PASSWORDS = { anna: 'tin-whistle-42', lin: 'sesame', kim: 'open' };
+const missing = ['baresip', 'linphonec', 'sipp'].filter((program) => !find(program));
 
 describe.skipIf(missing.length > 0).each(['udp', 'tcp'] as const)('with passwords over %s', (transport) => {
   let server: Holdfast;
@@ -28,7 +29,7 @@ describe.skipIf(missing.length > 0).each(['udp', 'tcp'] as const)('with password
     folder = mkdtempSync(join(tmpdir(), 'holdfast-passwords-'));
     const users = join(folder, 'users');
     const lines = Object.entries(PASSWORDS).map(([user, password]) =>
-      userLine(user, host, password, user === 'anna' ? ['MD5'] : undefined),
+      userLine(user, host, password, user !== 'lin' ? ['MD5'] : undefined),
     );
     writeFileSync(users, `${lines.join('\n')}\n`, { mode: 0o600 });
     server = await Holdfast.start({ host, port, settings: { DOMAINS: host, AUTH: `file:${users}` } });
@@ -46,6 +47,21 @@ describe.skipIf(missing.length > 0).each(['udp', 'tcp'] as const)('with password
   it('baresip registers by MD5 [3261-22-01 8760-2.4-01]', async () => {
     await anna.registered();
     expect(anna.trace).toMatch(/^Authorization: Digest.*response="[0-9a-f]{32}"/m);
+  });
+
+  it.runIf(transport === 'udp')('SIPp registers and calls by MD5, fifty times [3261-22-01]', async () => {
+    const host = freshHost();
+    const at = { host, port: await freePort(host) };
+    const sipp = await Sipp.start({
+      scenario: 'sipp-password.xml',
+      at,
+      to: server.address,
+      calls: 50,
+      rate: 50,
+      seconds: 20,
+    });
+    expect(await sipp.ended, sipp.story).toBe(0);
+    await sipp.stop();
   });
 
   it('linphone registers by SHA-256 [3261-22-01 8760-2.4-01 8760-2.6-02]', async () => {
