@@ -87,6 +87,8 @@ export interface Config {
   rport: 'asked' | 'always';
   maxFlows: number;
   io: 'auto' | 'ffi' | 'core';
+  /** refuse who registers without instance-id and reg-id (5626 §6) */
+  outboundOnly: boolean;
   minExpires: number;
   maxExpires: number;
   logLevel: string;

@@ -292,7 +292,12 @@ export class Shard implements NetHandler {
         store: parts.store,
         counters,
         clock,
-        policy: { ...DEFAULT_POLICY, minExpires: config.minExpires, maxExpires: config.maxExpires },
+        policy: {
+          ...DEFAULT_POLICY,
+          outboundOnly: config.outboundOnly,
+          minExpires: config.minExpires,
+          maxExpires: config.maxExpires,
+        },
         coreListener: config.coreListener,
         locations: this.#locations,
         flowTimer: config.flowTimer,

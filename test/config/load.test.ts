@@ -92,6 +92,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ['STORE', ['redis:localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
     ['AUTH', ['file:', 'yes', 'ftp://x/'], /file:PATH/],
     ['AUTH_CALLS', ['yes', 'true'], /on or off/],
+    ['OUTBOUND_ONLY', ['1'], /on or off/],
     ['ADMIN', ['127.0.0.1:8060'], /off/],
     [
       'UPSTREAM',

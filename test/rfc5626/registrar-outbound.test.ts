@@ -197,3 +197,22 @@ describe.each(STORES)('with the %s store', (store) => {
     expect(requires(done)).toEqual(['outbound']);
   });
 });
+
+describe('HOLDFAST_OUTBOUND_ONLY', () => {
+  it('refuses who registers without a flow of his own, and binds nothing [RG-6-14]', async () => {
+    const registrar = await Registrar.start('memory', { settings: { OUTBOUND_ONLY: 'on' } });
+    try {
+      const client = await registrar.client();
+      const plain = await register(client, { regId: null });
+      expect([plain.answer.status, await bound(client, plain.aor)]).toEqual([403, []]);
+      const behind = await register(
+        client,
+        through(client, ['<sip:edge@192.0.2.33;lr>'], { supported: 'path' }),
+      );
+      expect([behind.answer.status, await bound(client, behind.aor)]).toEqual([403, []]);
+      expect((await register(client)).answer.status).toBe(200);
+    } finally {
+      await registrar.close();
+    }
+  });
+});
