@@ -76,6 +76,10 @@ export interface Config {
   flowTimer: number;
   flowGrace: number;
   idle: number;
+  /** milliseconds, RFC 3261 table 4 */
+  t1: number;
+  t2: number;
+  t4: number;
   forwarding: 'stateful' | 'stateless';
   /** seconds; how long a flow may be silent after a request was written to it */
   flowAnswer: number;

@@ -41,6 +41,9 @@ const KNOWN = [
   'AUTH',
   'AUTH_ALGORITHMS',
   'AUTH_CALLS',
+  'T1_MS',
+  'T2_MS',
+  'T4_MS',
   'OUTBOUND_ONLY',
   'DATA',
   'KEYS',
@@ -146,6 +149,9 @@ export function load(env: Env): Loaded {
     flowTimer: number('FLOW_TIMER', 120, 1, 86_400),
     flowGrace: number('FLOW_GRACE', 20, 1, 3_600),
     idle: number('IDLE_S', 3_600, 60, 604_800),
+    t1: number('T1_MS', 500, 10, 5_000),
+    t2: number('T2_MS', 4_000, 10, 60_000),
+    t4: number('T4_MS', 5_000, 10, 60_000),
     forwarding: choice('FORWARDING', 'stateful', ['stateful', 'stateless'] as const),
     flowAnswer: number('FLOW_ANSWER_S', 4, 1, 30),
     maxTransactions: number('MAX_TRANSACTIONS', 65_536, 64, 1_048_576),
@@ -164,6 +170,8 @@ export function load(env: Env): Loaded {
       `${config.minExpires}`,
       `no more than HOLDFAST_MAX_EXPIRES, ${config.maxExpires}`,
     );
+  if (config.t2 < config.t1)
+    throw wrong('T2_MS', `${config.t2}`, `no less than HOLDFAST_T1_MS, ${config.t1}`);
   return { config, warnings };
 }
 

@@ -40,6 +40,7 @@ import type { Ring } from '../shared/ring.ts';
 import { Kept } from '../transaction/kept.ts';
 import { TransactionKey } from '../transaction/key.ts';
 import { Transactions } from '../transaction/table.ts';
+import { Timers } from '../transaction/timers.ts';
 import { Framer, MESSAGE } from '../wire/framer.ts';
 import { TRANSPORTS } from '../wire/via.ts';
 import { Admission } from './admission.ts';
@@ -322,9 +323,11 @@ export class Shard implements NetHandler {
   ): ProxyTransactions {
     const { config } = boot;
     const now = () => this.#clock.now();
+    const { t1, t2, t4 } = config;
     const table = new Transactions({
       capacity,
       nowMs: now(),
+      timers: new Timers({ t1, t2, t4 }),
       onReclaim: (id) => transactions.reclaimed(id),
     });
     forwarder.shard = boot.self;

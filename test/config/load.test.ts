@@ -92,6 +92,8 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ['STORE', ['redis:localhost', 'lmdb:', 'memory', '/tmp'], /memory: or lmdb:DIRECTORY/],
     ['AUTH', ['file:', 'yes', 'ftp://x/'], /file:PATH/],
     ['AUTH_CALLS', ['yes', 'true'], /on or off/],
+    ['T1_MS', ['9', '5001', 'x'], /10 to 5000/],
+    ['T2_MS', ['499', '60001'], /T1_MS, 500|10 to 60000/],
     ['OUTBOUND_ONLY', ['1'], /on or off/],
     ['ADMIN', ['127.0.0.1:8060'], /off/],
     [

@@ -35,13 +35,13 @@ async function step(ms: number): Promise<void> {
 }
 
 /** At which milliseconds from now a matching message arrives, the one that is there already at 0. */
-async function arrivals(at: Agent, matcher: Matcher, untilMs: number): Promise<number[]> {
+async function arrivals(at: Agent, matcher: Matcher, untilMs: number, on = step): Promise<number[]> {
   const times: number[] = [];
   for (let now = 0; ; now += 250) {
     const count = at.arrivals.filter(matcher).length;
     while (times.length < count) times.push(now);
     if (now >= untilMs) return times;
-    await step(250);
+    await on(250);
   }
 }
 
@@ -53,6 +53,29 @@ async function up(method: string, options: Partial<RequestOptions> = {}): Promis
   edge.core.arrivals.unshift(first);
   return callId;
 }
+
+describe('other values of T1 and T2', () => {
+  it('are those of HOLDFAST_T1_MS and HOLDFAST_T2_MS', async () => {
+    const slow = await startEdge({ clocked: true, settings: { WORKERS: '1', T1_MS: '1000', T2_MS: '2000' } });
+    try {
+      const phone = await slow.client('UDP');
+      slow.core.keepRetransmissions = true;
+      const callId = unique('call-');
+      phone.send(phone.compose('MESSAGE', 'sip:bob@example.test', { callId }));
+      slow.core.arrivals.unshift(await slow.core.next(isRequest('MESSAGE', callId)));
+      const times = await arrivals(slow.core, isRequest('MESSAGE', callId), 8_000, async (ms) => {
+        await slow.server.advance(ms);
+        for (let i = 0; i < 2; i++) {
+          await phone.probe();
+          await slow.core.probe();
+        }
+      });
+      expect(times).toEqual([0, 1000, 3000, 5000, 7000]);
+    } finally {
+      await slow.close();
+    }
+  });
+});
 
 describe('a core that does not answer', () => {
   it('gets a MESSAGE over UDP again at T1, doubling to T2, for 32 s [3261-17-02]', async () => {
