@@ -2,11 +2,12 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { type Binding, decodeBindings, encodeBindings } from './binding.ts';
+import { assertUnused, leaveStore, takeStore } from './lmdb-writer.ts';
 import type { Backend } from './store.ts';
 
 /**
- * Bindings in LMDB: one key per AOR. One thread of the process opens it for writing; others read the
- * memory map in their own thread without a lock or a message.
+ * Bindings in LMDB: one key per AOR. One thread of one process opens it for writing (lmdb-writer.ts); others
+ * read the memory map in their own thread, or process, without a lock or a message.
  *
  * Durability `process` (default): a commit is in the page cache when `transaction` returns, so it outlives
  * the death of the process (kill -9), not that of the machine. Pages reach the disk in any order in this
@@ -51,21 +52,25 @@ function openEnvironment(options: LmdbOptions, readOnly: boolean): RootDatabase<
 export class LmdbBackend implements Backend {
   readonly #db: RootDatabase<Buffer, string>;
   readonly #flags: number;
+  readonly #dir: string;
   readonly #statePath: string;
   /** where files of unknown integrity were put at this start */
   readonly setAside: string | undefined;
   /** values of another format version or damaged ones that were met; each counts as no binding */
   unreadable = 0;
 
-  /** `bootId`: of the running system, '' if there is none. Throws if the directory cannot be used. */
+  /** `bootId`: of the running system, '' if there is none. Throws if the directory cannot be used, or is in use. */
   constructor(options: LmdbOptions, bootId = systemBootId()) {
     const durability = bootId === '' ? 'power' : options.durability;
     this.#flags = durability === 'power' ? SYNCHRONOUS_COMMIT : SYNCHRONOUS_COMMIT | NO_SYNC_FLUSH;
     this.#statePath = join(options.dir, 'location.state');
+    this.#dir = options.dir;
     mkdirSync(options.dir, { recursive: true });
-    this.setAside = setAsideIfTorn(options.dir, this.#statePath, bootId);
+    assertUnused(options.dir, bootId);
+    this.setAside = setAsideIfTorn(options.dir, bootId);
     writeFileSync(this.#statePath, durability === 'power' ? 'clean' : bootId, { flush: true });
     this.#db = openEnvironment(options, false);
+    this.#db.transactionSync(() => takeStore(options.dir, bootId), this.#flags);
   }
 
   get(aor: string): Binding[] | undefined {
@@ -85,10 +90,7 @@ export class LmdbBackend implements Backend {
   }
 
   scan(after: string | undefined, limit: number): [string, Binding[]][] {
-    const range = after === undefined ? { limit } : { start: after, exclusiveStart: true, limit };
-    const entries: [string, Binding[]][] = [];
-    for (const { key, value } of this.#db.getRange(range)) entries.push([key, this.#decode(value) ?? []]);
-    return entries;
+    return scan(this.#db, after, limit, (value) => this.#decode(value));
   }
 
   transaction<T>(work: () => T): T {
@@ -102,10 +104,11 @@ export class LmdbBackend implements Backend {
     });
     writeFileSync(this.#statePath, 'clean', { flush: true });
     await this.#db.close();
+    leaveStore(this.#dir);
   }
 }
 
-/** A shard's view: the store thread must have opened the environment before. */
+/** A shard's view, or an export's: somebody must have opened the environment for writing before. */
 export class LmdbReader {
   readonly #db: RootDatabase<Buffer, string>;
 
@@ -118,6 +121,16 @@ export class LmdbReader {
     return bytes && decodeBindings(bytes);
   }
 
+  /** As `Backend.scan`. */
+  scan(after: string | undefined, limit: number): [string, Binding[]][] {
+    return scan(this.#db, after, limit, (value) => decodeBindings(value));
+  }
+
+  /** Addresses-of-record. */
+  get size(): number {
+    return (this.#db.getStats() as { entryCount: number }).entryCount;
+  }
+
   /** Once a loop turn: the next read sees what was committed until then. */
   turn(): void {
     this.#db.resetReadTxn();
@@ -128,11 +141,29 @@ export class LmdbReader {
   }
 }
 
-function setAsideIfTorn(dir: string, statePath: string, bootId: string): string | undefined {
-  if (!existsSync(statePath)) return undefined;
-  const state = readFileSync(statePath, 'utf8');
+function scan(
+  db: RootDatabase<Buffer, string>,
+  after: string | undefined,
+  limit: number,
+  decode: (value: Uint8Array) => Binding[] | undefined,
+): [string, Binding[]][] {
+  const range = after === undefined ? { limit } : { start: after, exclusiveStart: true, limit };
+  const entries: [string, Binding[]][] = [];
+  for (const { key, value } of db.getRange(range)) entries.push([key, decode(value) ?? []]);
+  return entries;
+}
+
+/** Is there a store, and can its files be trusted? */
+export function stateOf(dir: string, bootId = systemBootId()): 'none' | 'good' | 'torn' {
+  if (!existsSync(join(dir, 'location'))) return 'none';
+  const statePath = join(dir, 'location.state');
+  const state = existsSync(statePath) ? readFileSync(statePath, 'utf8') : 'clean';
+  return state === 'clean' || state === bootId ? 'good' : 'torn';
+}
+
+function setAsideIfTorn(dir: string, bootId: string): string | undefined {
+  if (stateOf(dir, bootId) !== 'torn') return undefined;
   const path = join(dir, 'location');
-  if (state === 'clean' || state === bootId || !existsSync(path)) return undefined;
   let aside = `${path}.unclean`;
   for (let n = 1; existsSync(aside); n++) aside = `${path}.unclean-${n}`;
   renameSync(path, aside);
