@@ -9,8 +9,10 @@ import { type Config, hasStore, isRegistrar, type StoreConfig } from './config/c
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
 
-const USAGE =
-  'usage: holdfast, or: holdfast passwd FILE USER@REALM [ALGORITHMS] (the password on standard input)\n';
+const USAGE = `usage: holdfast
+or: holdfast passwd FILE USER@REALM [ALGORITHMS] (the password on standard input)
+or: holdfast bindings export|import [--store lmdb:DIRECTORY|redis[s]://...] [FILE] (or standard output, input)
+`;
 
 /** `holdfast passwd`: adds a user to a credentials file, or changes the password. */
 async function setPassword(words: string[]): Promise<never> {
@@ -33,6 +35,16 @@ async function setPassword(words: string[]): Promise<never> {
     process.exit(1);
   }
   process.exit(0);
+}
+
+/** `holdfast bindings`: an interrupt ends it in order, the second one at once. */
+async function moveBindings(words: string[]): Promise<never> {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort());
+  const { env, stdin, stdout, stderr } = process;
+  // a server has no use for it, nor for a store's client in its main thread
+  const { bindings } = await import('./transfer/command.ts');
+  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupt.signal }));
 }
 
 async function run(): Promise<void> {
@@ -114,6 +126,7 @@ function invitation(config: Config): string[] {
 
 const [command, ...words] = process.argv.slice(2);
 if (command === 'passwd') await setPassword(words);
+else if (command === 'bindings') await moveBindings(words);
 else if (command !== undefined) {
   process.stderr.write(USAGE);
   process.exit(2);

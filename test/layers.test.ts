@@ -13,7 +13,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 /** From top to bottom; folders of one row may import each other as long as there is no ring. */
 const LAYERS = [
   ['.'],
-  ['main', 'shard'],
+  ['main', 'shard', 'transfer'],
   ['proxy', 'registrar', 'ua'],
   ['transaction', 'auth'],
   ['flow'],

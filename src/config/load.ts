@@ -77,10 +77,22 @@ export function loadConfig(env: Env): Config {
   return load(env).config;
 }
 
-export function load(env: Env): Loaded {
-  const warnings = Object.keys(env)
-    .filter((name) => name.startsWith('HOLDFAST_') && !KNOWN.includes(name.slice(9)))
-    .map((name) => `${name} is not a variable that Holdfast knows`);
+/** What a command needs that works on a store beside the server. */
+export type StoreSetting = Pick<Config, 'store' | 'dataDir' | 'keys' | 'node'>;
+
+/** Only what concerns the store: other variables may be wrong, or another host's. `value`: in place of HOLDFAST_STORE. */
+export function loadStore(env: Env, value?: string): StoreSetting {
+  const { text, number } = reader(env);
+  const dataDir = text('DATA') ?? './data';
+  return {
+    store: store(value ?? text('STORE'), dataDir),
+    dataDir,
+    keys: text('KEYS'),
+    node: number('NODE', 1, 0, 65_535),
+  };
+}
+
+function reader(env: Env) {
   const text = (name: string): string | undefined => {
     const value = env[`HOLDFAST_${name}`]?.trim();
     return value === '' ? undefined : value;
@@ -98,7 +110,14 @@ export function load(env: Env): Loaded {
     if (!allowed.includes(value as T)) throw wrong(name, value, `${allowed.join(' or ')}${note}`);
     return value as T;
   };
+  return { text, number, choice };
+}
 
+export function load(env: Env): Loaded {
+  const warnings = Object.keys(env)
+    .filter((name) => name.startsWith('HOLDFAST_') && !KNOWN.includes(name.slice(9)))
+    .map((name) => `${name} is not a variable that Holdfast knows`);
+  const { text, number, choice } = reader(env);
   const dataDir = text('DATA') ?? './data';
   const listen = listeners(text('LISTEN') ?? DEFAULT_LISTEN, advertiseOf(text('ADVERTISE')));
   const upstreams = upstreamsOf(text('UPSTREAM'));

@@ -115,11 +115,17 @@ export function loadKeyring(
   dataDirectory: string,
   random: (octets: number) => Uint8Array = randomBytes,
 ): Keyring | KeyFault {
-  const text = readIfThere(dataDirectory, FILE);
-  if (text !== undefined) return parseFile(text);
+  const stored = readKeyring(dataDirectory);
+  if (stored !== undefined) return stored;
   const fresh = new Keyring({ current: { id: 1, octets: random(FRESH_OCTETS) } });
   storeKeyring(dataDirectory, fresh);
   return fresh;
+}
+
+/** The same, and undefined if it has none. */
+export function readKeyring(dataDirectory: string): Keyring | KeyFault | undefined {
+  const text = readIfThere(dataDirectory, FILE);
+  return text === undefined ? undefined : parseFile(text);
 }
 
 /** On disk when it returns: only then may a rotated ring be used. */

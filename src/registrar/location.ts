@@ -244,7 +244,7 @@ function clear(live: Binding[], op: UpdateOp): Binding[] | undefined {
 }
 
 /** By key; a Contact URI also by the comparison of 19.1.4, which no key can express. */
-function indexOfBinding(bindings: Binding[], contact: ContactUpdate): number {
+export function indexOfBinding(bindings: Binding[], contact: Pick<Binding, 'key' | 'contact'>): number {
   const exact = bindings.findIndex((binding) => binding.key === contact.key);
   if (exact >= 0 || !isContactKey(contact.key)) return exact;
   const uri = parseUri(contact.contact);

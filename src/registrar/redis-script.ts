@@ -262,6 +262,9 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0
 `);
 
+/** KEYS: a node's lease. The incarnation that holds it, if any does. */
+export const HOLDER = script(`return redis.call('GET', KEYS[1])`);
+
 export const ALL_SCRIPTS = [
   UPDATE,
   LOOKUP,
@@ -274,4 +277,5 @@ export const ALL_SCRIPTS = [
   FORGET,
   HOLD,
   RELEASE,
+  HOLDER,
 ];

@@ -1,7 +1,7 @@
 import { incarnationOf, isStreamFlow } from './binding.ts';
 import { leaseKey, type RedisStore } from './redis.ts';
 import type { RedisLink } from './redis-link.ts';
-import { HOLD, RELEASE } from './redis-script.ts';
+import { HOLD, HOLDER, RELEASE } from './redis-script.ts';
 
 /**
  * A node's right to its number in a shared store, and what follows from it: the bindings of stream flows of
@@ -81,4 +81,10 @@ export class Tenure {
     const { link, node, incarnation } = this.#options;
     if (link.up) await link.call(RELEASE, [leaseKey(node)], [`${incarnation}`]).catch(() => {});
   }
+}
+
+/** Which life of a node is at work on the store; undefined if none is. */
+export async function incarnationAtWork(link: RedisLink, node: number): Promise<number | undefined> {
+  const holder = (await link.call(HOLDER, [leaseKey(node)])) as Buffer | null;
+  return holder === null ? undefined : Number(holder.toString());
 }

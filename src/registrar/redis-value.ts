@@ -127,8 +127,11 @@ function encodeBody(node: number, b: Stored): Buffer {
   return Buffer.from(packr.pack(body));
 }
 
-/** `shift`: what is added to the server's times. Undefined for another version or damaged octets. */
-export function decodeValue(bytes: Uint8Array, node: number, shift: number): Binding | undefined {
+/**
+ * `shift`: what is added to the server's times. `node`: whose flows to show; undefined: all, by their names in
+ * the store. Undefined for another version or damaged octets.
+ */
+export function decodeValue(bytes: Uint8Array, node: number | undefined, shift: number): Binding | undefined {
   if (bytes[0] !== VERSION) return undefined;
   try {
     const parts = packr.unpackMultiple(bytes.subarray(1)) as unknown as [Head, Body];
@@ -152,7 +155,8 @@ export function decodeValue(bytes: Uint8Array, node: number, shift: number): Bin
       order,
     };
     if (instance != null) binding.instance = instance;
-    if (flow?.startsWith(`${node}/`)) binding.flow = flow.slice(`${node}/`.length);
+    if (node === undefined && flow != null) binding.flow = flow;
+    else if (flow?.startsWith(`${node}/`)) binding.flow = flow.slice(`${node}/`.length);
     if (userAgent != null) binding.userAgent = userAgent;
     return binding;
   } catch {

@@ -43,6 +43,8 @@ export interface RedisStoreOptions {
   node: number;
   /** milliseconds that a closed flow is remembered */
   tombstone?: number;
+  /** bindings that are read show the flows of all nodes, by their names in the store: for an export */
+  namedFlows?: boolean;
   /** 'caller': the time of the requests counts instead of the server's, for tests */
   clock?: 'server' | 'caller';
 }
@@ -79,6 +81,7 @@ export class RedisStore {
   readonly #link: RedisLink;
   readonly #node: number;
   readonly #tombstone: number;
+  readonly #namedFlows: boolean;
   readonly #callersClock: boolean;
   #callersNow = 0;
   /** the last claim under way for an AOR: what comes later waits for it */
@@ -92,10 +95,11 @@ export class RedisStore {
   /** values of another version, or damaged ones, that were met */
   unreadable = 0;
 
-  constructor({ link, node, tombstone, clock }: RedisStoreOptions) {
+  constructor({ link, node, tombstone, namedFlows, clock }: RedisStoreOptions) {
     this.#link = link;
     this.#node = node;
     this.#tombstone = tombstone ?? TOMBSTONE_MS;
+    this.#namedFlows = namedFlows ?? false;
     this.#callersClock = clock === 'caller';
   }
 
@@ -173,7 +177,7 @@ export class RedisStore {
     const [status, serverNow, ...values] = reply as [Buffer, number, ...Buffer[]];
     const bindings: Binding[] = [];
     for (const value of values) {
-      const binding = decodeValue(value, this.#node, now - serverNow);
+      const binding = decodeValue(value, this.#namedFlows ? undefined : this.#node, now - serverNow);
       if (binding) bindings.push(binding);
       else this.unreadable++;
     }
@@ -293,10 +297,10 @@ export class RedisStore {
     return count;
   }
 
-  /** Every AOR with its unexpired bindings, for an export. `now`: the clock that their times are told in. */
-  async *all(now: number): AsyncGenerator<[aor: string, bindings: Binding[]][]> {
+  /** Every AOR with its unexpired bindings, for an export. `clock`: what their times are told in. */
+  async *all(clock: () => number): AsyncGenerator<[aor: string, bindings: Binding[]][]> {
     for await (const keys of this.#link.scan(`${PREFIX}b:*`)) {
-      yield await abreast(keys.map(tagOf), async (aor) => [aor, (await this.#lookup(aor, now)).bindings]);
+      yield await abreast(keys.map(tagOf), async (aor) => [aor, (await this.#lookup(aor, clock())).bindings]);
     }
   }
 
@@ -305,16 +309,30 @@ export class RedisStore {
     for await (const keys of this.#link.scan(`${PREFIX}f:{${this.#node}/*`)) yield keys.map(tagOf);
   }
 
-  /** For an import: puts the bindings that the store does not have. How many those were. */
-  async restore(aor: string, bindings: readonly Binding[], now: number): Promise<number> {
+  /** Addresses-of-record, perhaps some with expired bindings only. It looks at every key of the server. */
+  async size(): Promise<number> {
+    let size = 0;
+    for await (const keys of this.#link.scan(`${PREFIX}b:*`)) size += keys.length;
+    return size;
+  }
+
+  /** For an import: puts the bindings that the store does not have, and whose flow has not closed. */
+  async restore(
+    aor: string,
+    bindings: readonly Binding[],
+    now: number,
+  ): Promise<{ put: number; closed: number }> {
+    const good: Binding[] = [];
     for (const binding of bindings) {
       const flow = flowOf(this.#node, binding.flow, binding.path);
       const life = `${binding.expiresAt - now + this.#tombstone}`;
-      if (flow !== '' && binding.expiresAt > now)
-        await this.#link.call(CLAIM, flowKeys(flow), [this.#now(now), aor, life]);
+      const claims = flow !== '' && binding.expiresAt > now;
+      if (!claims || (await this.#link.call(CLAIM, flowKeys(flow), [this.#now(now), aor, life])) !== 0)
+        good.push(binding);
     }
-    const args = bindings.flatMap((binding) => restoreArguments(this.#node, binding, now));
-    return this.#number(RESTORE, aor, [this.#now(now), ...args]);
+    const args = good.flatMap((binding) => restoreArguments(this.#node, binding, now));
+    const put = await this.#number(RESTORE, aor, [this.#now(now), ...args]);
+    return { put, closed: bindings.length - good.length };
   }
 }
 

@@ -1,0 +1,22 @@
+import type { Binding } from './binding.ts';
+import { indexOfBinding } from './location.ts';
+import type { Backend } from './store.ts';
+
+/**
+ * Bindings as another store had them, put into a backend that no location service uses at the time: what
+ * RESTORE (redis-script.ts) is in Redis. One that is there already stays, whichever of the two is newer, and
+ * so does one that RFC 3261 19.1.4 calls the same. Of several in a row with one key the first is put.
+ *
+ * It keeps their order among each other, and nothing in memory. Within a transaction of the backend.
+ */
+export function restore(backend: Backend, aor: string, bindings: readonly Binding[], now: number): number {
+  const live = (backend.get(aor) ?? []).filter((binding) => binding.expiresAt > now);
+  let put = 0;
+  for (const binding of bindings) {
+    if (binding.expiresAt <= now || indexOfBinding(live, binding) >= 0) continue;
+    live.push(binding);
+    put++;
+  }
+  if (put > 0) backend.put(aor, live);
+  return put;
+}
