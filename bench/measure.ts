@@ -65,6 +65,8 @@ const report: Report = { measured: [] };
 if (typeof suite === 'string') report.skipped = suite;
 else {
   for (const one of suite.cases) report.measured.push(measure(one, Number(rounds), Number(ms)));
+  const fastest = report.measured.map(({ name, rounds }) => [name, Math.min(...rounds)] as const);
+  if (suite.notes) report.notes = suite.notes(new Map(fastest));
   await suite.close?.();
 }
 process.send?.(report, () => process.disconnect?.());

@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- [--quick] [--save] [--against DIR [--turns N]] [word ...]`: measures the suites of this folder
- * and prints one table. Words choose suites whose path (`wire/lexer`) contains one of them.
+ * and prints one table. Words choose suites whose path (`wire/lexer`) contains one of them. A suite whose name ends
+ * in `-large` takes minutes and a gigabyte: it runs only where a word has `large` in it (`npm run bench -- lmdb-large`).
  *
  * The figure of a case is its fastest round: what disturbs a measurement only ever adds to it. `±` says
  * how far above that the median round lies, so it shows how disturbed the run was. `ratio` is the cost
@@ -21,6 +22,7 @@ import type { Measured, Report } from './suite.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const SUFFIX = '.bench.ts';
+const LARGE = '-large';
 
 const { values: options, positionals: words } = parseArgs({
   allowPositionals: true,
@@ -38,8 +40,13 @@ const turns = options.against === undefined ? 1 : Number(options.turns);
 const suites = readdirSync(HERE, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith(SUFFIX))
   .map((file) => file.slice(0, -SUFFIX.length))
-  .filter((suite) => words.length === 0 || words.some((word) => suite.includes(word)))
+  .filter((suite) => isChosen(suite))
   .sort();
+
+function isChosen(suite: string): boolean {
+  if (suite.endsWith(LARGE)) return words.some((word) => suite.includes(word) && word.includes('large'));
+  return words.length === 0 || words.some((word) => suite.includes(word));
+}
 
 function measure(directory: string, suite: string): Promise<Report> {
   return new Promise((done, fail) => {
@@ -115,6 +122,7 @@ for (const suite of suites) {
       const relative = base ? ratio(now, base).toFixed(2) : '-';
       line(suite, one.name, quantity(1e9 / now.ns), quantity(now.ns), spread(one).toFixed(1), relative);
     }
+    for (const note of report.notes ?? []) line(suite, note);
   } catch (error) {
     failed++;
     line(suite, `FAILED: ${(error as Error).message}`);

@@ -12,6 +12,8 @@ export interface Case {
 
 export interface Suite {
   cases: Case[];
+  /** what is to be said beside the table, by the fastest rounds of the cases: nanoseconds an operation, by name */
+  notes?: (fastest: ReadonlyMap<string, number>) => string[];
   close?: () => void | Promise<void>;
 }
 
@@ -28,5 +30,6 @@ export interface Measured {
 
 export interface Report {
   skipped?: string;
+  notes?: string[];
   measured: Measured[];
 }

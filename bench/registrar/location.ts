@@ -41,13 +41,23 @@ function update(n: number, cseq: number): UpdateOp {
   };
 }
 
-/** Two cases over `count` bindings. An update is one of a batch of 64 in one transaction, as the store thread works. */
-export function locationCases(backend: Backend, count: number): Case[] {
+/** A location service with `count` addresses-of-record of one binding each, each over a flow of its own. */
+export function filled(backend: Backend, count: number): Location {
   const location = new Location(backend);
   for (let n = 0; n < count; n += FILL)
     location.batch(() => {
       for (let i = n; i < Math.min(n + FILL, count); i++) location.update(update(i, 1));
     });
+  return location;
+}
+
+/**
+ * Cases over `count` bindings. An update is one of a batch of 64 in one transaction, as the store thread works when it
+ * is busy; `alone` it has its own.
+ * Neighbours in time are none in the order of keys: what a cache or a page has from the last one is of no use.
+ */
+export function locationCases(backend: Backend, count: number): [update: Case, lookup: Case, alone: Case] {
+  const location = filled(backend, count);
   const suffix = `${count.toLocaleString('en')} bindings`;
   let n = 0;
   let cseq = 1;
@@ -74,6 +84,14 @@ export function locationCases(backend: Backend, count: number): Case[] {
       run() {
         for (let i = 0; i < BATCH; i++)
           if (location.lookup(aor(next()), START).length !== 1) throw new Error('a binding is not found');
+      },
+    },
+    {
+      name: `update alone, ${suffix}`,
+      run() {
+        cseq++;
+        if (location.batch(() => location.update(update(next(), cseq))).status !== 'ok')
+          throw new Error('an update is refused');
       },
     },
   ];

@@ -15,7 +15,8 @@ import type { StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
 import type { ShardBoot } from '../shard/boot.ts';
 import type { Mesh } from '../shared/mesh.ts';
 
-const STORE_READY_MS = 10_000;
+// a store is read once at its start, some 4 s a million bindings; one that cannot be opened says so by itself
+const STORE_READY_MS = 120_000;
 
 const ENTRY = { store: '../registrar/store-thread.ts', redis: '../registrar/redis-thread.ts' };
 
