@@ -125,7 +125,8 @@ const CHECKS: Record<Field, [allowed: (value: unknown) => boolean, isOptional?: 
   cseq: [(value) => whole(value) && value < 2 ** 32],
   expiresAt: [whole],
   updatedAt: [whole],
-  order: [whole],
+  // of the size of times, which the next order is made of
+  order: [(value) => whole(value) && value < 2 ** 48],
   flow: [(value) => typeof value === 'string' && FLOW.test(value), true],
   userAgent: [isValue, true],
 };

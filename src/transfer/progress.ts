@@ -40,9 +40,9 @@ export class Progress {
     }
     this.#next = now + DRAW_MS;
     this.#isDrawn = true;
-    this.#out.write(
-      `\r\u001b[K${this.#bar(done)}${this.#text(done)}`.slice(0, (this.#out.columns ?? 80) + 4),
-    );
+    // no more than the line has; some terminals say that it has 0
+    const width = (this.#out.columns || 80) - 1;
+    this.#out.write(`\r\u001b[K${`${this.#bar(done)}${this.#text(done)}`.slice(0, width)}`);
   }
 
   say(line: string): void {

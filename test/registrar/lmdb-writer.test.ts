@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { LmdbBackend, LmdbReader, systemBootId } from '../../src/registrar/lmdb.ts';
 import { temporaryDirectory } from './backends.ts';
+import { until } from './redis-server.ts';
 
 const LMDB = fileURLToPath(new URL('../../src/registrar/lmdb.ts', import.meta.url));
 const WRITER = `
@@ -56,6 +57,25 @@ it('one that was killed leaves the store to the next', async () => {
   const backend = open();
   await backend.close();
   expect(existsSync(join(dir, 'location.writer'))).toBe(false);
+});
+
+it('of several that come at once one gets it', async () => {
+  const others = Array.from({ length: 6 }, () => {
+    const run = spawn(process.execPath, ['--input-type=module', '-e', WRITER, dir]);
+    let said = '';
+    for (const stream of [run.stdout, run.stderr])
+      stream.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+      });
+    return { run, ended: once(run, 'exit'), said: () => said };
+  });
+  try {
+    await until(() => others.every(({ said }) => /^open|in use by process/m.test(said())));
+    expect(others.filter(({ said }) => said().startsWith('open'))).toHaveLength(1);
+  } finally {
+    for (const { run } of others) run.kill('SIGKILL');
+    await Promise.all(others.map(({ ended }) => ended));
+  }
 });
 
 it.each([

@@ -322,6 +322,43 @@ describe.skipIf(!hasRedis)('with Redis in between', () => {
   });
 });
 
+describe('an interruption', () => {
+  const many = Array.from({ length: 900 }, (_, n): [string, Binding[]] => [`sip:u${n}@h`, [binding(n)]]);
+
+  it('of an export by its reader, who goes away: one line, and the code is 1', async () => {
+    await fill('location', many);
+    const ended = start(['export']);
+    child?.stdout?.destroy();
+    const { code, stderr } = await ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^failed: write EPIPE\nexported /);
+  });
+
+  it.skipIf(!hasRedis)(
+    'of an import by Redis, which goes away: what was done is told, and it can be repeated',
+    async () => {
+      const redis = await RedisServer.start('--appendonly', 'yes');
+      try {
+        const text = file(many);
+        const ended = start(['import', '--store', redis.url]);
+        child?.stdin?.write(text.slice(0, -1_000));
+        await until(() => redis.command('DBSIZE') === '500');
+        await redis.end();
+        child?.stdin?.end(text.slice(-1_000));
+        const { code, stderr } = await ended;
+        expect(code).toBe(1);
+        expect(stderr).toMatch(/^failed: .*\nimported 500 bindings of \d+ addresses-of-record/);
+        await redis.start();
+        const again = await bindings(['import', '--store', redis.url], text);
+        expect(again.code).toBe(0);
+        expect(again.stderr).toContain('imported 400 bindings of 900 addresses-of-record');
+      } finally {
+        await redis.dispose();
+      }
+    },
+  );
+});
+
 describe('of a server', () => {
   let registrar: Registrar;
   let phone: Agent;
@@ -343,6 +380,20 @@ describe('of a server', () => {
     const { code, stderr } = await bindings(['import', 'b.jsonl']);
     expect(code).toBe(0);
     expect(stderr).toContain('skipped: 1 already there');
+  });
+
+  it('that is started in the middle of an import: the start is refused with one line, as of two servers', async () => {
+    const importing = start(['import']);
+    child?.stdin?.write(file([], false));
+    await until(() => existsSync(join(dir, 'location', 'location.writer')));
+    const settings = { DOMAINS: DOMAIN, STORE: lmdb('location'), KEYS };
+    await expect(Holdfast.start({ settings })).rejects.toThrow(
+      new RegExp(`code 1, .*\\ncannot start: the location store in .* is in use by process ${child?.pid}\\n`),
+    );
+    child?.stdin?.end(formatEnd(0, 0));
+    expect((await importing).code).toBe(0);
+    registrar = await Registrar.start('lmdb', { settings });
+    await expect(Holdfast.start({ settings })).rejects.toThrow(`in use by process ${registrar.server.pid}`);
   });
 
   it.skipIf(!hasRedis)(

@@ -83,6 +83,7 @@ describe('a malformed line says what is wrong with it', () => {
     ['cseq', line({ cseq: 2 ** 32 })],
     ['cseq', line({ cseq: 1.5 })],
     ['expiresAt', line({ expiresAt: '2027-01-01' })],
+    ['order', line({ order: Number.MAX_SAFE_INTEGER })],
     ['flow', line({ flow: '1.1.7.s' })],
     ['flow', line({ flow: '1/1.1.7.x' })],
     ['userAgent', line({ userAgent: 'a\nb' })],
