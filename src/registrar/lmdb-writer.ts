@@ -23,13 +23,17 @@ export class StoreInUse extends Error {
   }
 }
 
+/** a kernel's task flag, since ever */
+const PF_EXITING = 4;
+
 const fileIn = (dir: string) => join(dir, 'location.writer');
 
 /** Throws StoreInUse if another process has it. Only a look: it may change a moment later. */
 export function assertUnused(dir: string, bootId: string): void {
   const [pid, started, boot] = read(dir);
   const isOther = pid !== undefined && `${process.pid}` !== pid;
-  if (isOther && boot === bootId && startOf(Number(pid)) === started) throw new StoreInUse(dir, Number(pid));
+  if (isOther && (boot ?? '') === bootId && startOf(Number(pid)) === started)
+    throw new StoreInUse(dir, Number(pid));
 }
 
 /** Takes it or throws StoreInUse. Within a write transaction of the store. */
@@ -58,8 +62,9 @@ function startOf(pid: number): string | undefined {
     // proc(5): the name in brackets may hold anything, so count from its end
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // killed, and not yet waited for by its parent
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+    // killed, and still being taken down or not yet waited for by its parent: it runs no code any more
+    const isEnding = (Number(fields[6]) & PF_EXITING) !== 0 || fields[0] === 'Z' || fields[0] === 'X';
+    return isEnding ? undefined : fields[19];
   } catch {
     return undefined;
   }
