@@ -39,6 +39,8 @@ export interface Binding {
   /** flow key of a direct registration */
   flow?: string;
   userAgent?: string;
+  /** where there is an instance: temporary GRUUs of the device hold this number, and die when it changes (gruu.ts) */
+  epoch?: number;
 }
 
 /** `s` for a stream, `d` for a datagram flow: after a restart the first is gone, the second may still work. */
@@ -134,6 +136,7 @@ type Fields = [
   order: number,
   flow: string | null | undefined,
   userAgent: string | null | undefined,
+  epoch: number | null | undefined,
 ];
 
 function toFields(b: Binding): Fields {
@@ -152,6 +155,7 @@ function toFields(b: Binding): Fields {
     b.order,
     b.flow,
     b.userAgent,
+    b.epoch,
   ];
 }
 
@@ -171,6 +175,7 @@ function fromFields(fields: Fields): Binding {
     order,
     flow,
     agent,
+    epoch,
   ] = fields;
   const params: HeaderParam[] = [];
   for (let i = 0; i + 1 < flat.length; i += 2) params.push([flat[i] as string, flat[i + 1] ?? undefined]);
@@ -190,5 +195,6 @@ function fromFields(fields: Fields): Binding {
   if (instance != null) binding.instance = instance;
   if (flow != null) binding.flow = flow;
   if (agent != null) binding.userAgent = agent;
+  if (epoch != null) binding.epoch = epoch;
   return binding;
 }

@@ -126,7 +126,7 @@ export class Location {
       else if (old) next.splice(at, 1);
     }
     this.#order = order;
-    return next;
+    return withEpochs(live, next, op.callId, order);
   }
 
   #store(aor: string, stored: Binding[], next: Binding[]): void {
@@ -253,6 +253,28 @@ export function indexOfBinding(bindings: Binding[], contact: Pick<Binding, 'key'
     if (!isContactKey(binding.key)) return false;
     const other = parseUri(binding.contact);
     return other !== undefined && equalUri(uri, other);
+  });
+}
+
+/**
+ * RFC 5627 5.1: what becomes of the temporary GRUUs of each device that this request registers. They stay
+ * good while the latest registration of the device (of that reg-id, if a flow) had the same Call-ID; else
+ * all its bindings get a new epoch. `before`: the bindings that the request found.
+ */
+function withEpochs(before: Binding[], after: Binding[], callId: string, order: number): Binding[] {
+  const epochs = new Map<string, number>();
+  for (const { instance, regId, order: made } of after) {
+    if (instance === undefined || made !== order) continue;
+    const device = before.filter((binding) => binding.instance === instance);
+    const latest = device
+      .filter((binding) => regId === 0 || binding.regId === regId)
+      .reduce<Binding | undefined>((a, b) => (a && a.order > b.order ? a : b), undefined);
+    const goesOn = device.length > 0 && (latest === undefined || latest.callId === callId);
+    if (!goesOn || !epochs.has(instance)) epochs.set(instance, (goesOn && device[0].epoch) || order);
+  }
+  return after.map((binding) => {
+    const epoch = binding.instance === undefined ? undefined : epochs.get(binding.instance);
+    return epoch === undefined || epoch === binding.epoch ? binding : { ...binding, epoch };
   });
 }
 

@@ -7,7 +7,8 @@ import { createHash } from 'node:crypto';
  * An address-of-record is a hash at `b:{AOR}`. Its fields: `b:KEY` a binding, `t:FLOW` the tombstone of a
  * flow (the time until which it counts), `order` the last order given. A binding's value is one octet of
  * version, a msgpack array that the scripts read (the head: expiry, order, update time, CSeq, Call-ID, flow,
- * route, coarse URI, loose parameters), and a msgpack value that only registrars read (redis-value.ts).
+ * route, coarse URI, loose parameters, instance, reg-id, epoch), and a msgpack value that only registrars read
+ * (redis-value.ts).
  * A value of another version is left alone, and what it may live is not shortened.
  *
  * Time is the server's, in milliseconds; it comes first in each answer so that a registrar can tell how much
@@ -32,17 +33,43 @@ end
 const HASH = `
 local function parse(field, value)
   if string.byte(value) ~= 1 then return nil end
-  local ok, _, h = pcall(cmsgpack.unpack_one, value, 1)
-  if not ok or type(h) ~= 'table' then return nil end
-  return { field = field, value = value, expires = h[1], order = h[2], updated = h[3], cseq = h[4],
-    callId = h[5], flow = h[6], route = h[7], coarse = h[8], loose = h[9] }
+  local ok, at, h = pcall(cmsgpack.unpack_one, value, 1)
+  if not ok or at < 0 or type(h) ~= 'table' then return nil end
+  return { field = field, value = value, bodyAt = at + 1, expires = h[1], order = h[2], updated = h[3],
+    cseq = h[4], callId = h[5], flow = h[6], route = h[7], coarse = h[8], loose = h[9],
+    instance = h[10] or '', regId = h[11] or 0, epoch = h[12] or 0 }
 end
 
 local function compose(b, body)
-  local head = { b.expires, b.order, b.updated, b.cseq, b.callId, b.flow, b.route, b.coarse, b.loose }
-  b.value = '\\1' .. cmsgpack.pack(head) .. body
+  local head = { b.expires, b.order, b.updated, b.cseq, b.callId, b.flow, b.route, b.coarse, b.loose,
+    b.instance, b.regId, b.epoch }
+  head = '\\1' .. cmsgpack.pack(head)
+  b.value, b.bodyAt = head .. body, #head + 1
   b.fresh = true
   return b
+end
+
+-- As withEpochs in location.ts: of a device that is registered now. 'before': the bindings that were there.
+local function epochOf(before, instance, regId, callId, order)
+  local device, latest
+  for _, b in ipairs(before) do
+    if b.instance == instance then
+      device = b
+      if regId == 0 or b.regId == regId then latest = b end -- they come by order
+    end
+  end
+  if not device or (latest and latest.callId ~= callId) or device.epoch == 0 then return order end
+  return device.epoch
+end
+
+local function setEpochs(after, epochs)
+  for _, b in ipairs(after) do
+    local epoch = epochs[b.instance]
+    if epoch and b.epoch ~= epoch then
+      b.epoch = epoch
+      compose(b, string.sub(b.value, b.bodyAt))
+    end
+  end
 end
 
 local function read(key, now)
@@ -115,7 +142,7 @@ end
 /**
  * One REGISTER, completely or not at all. KEYS: hash. ARGV: now, Call-ID, CSeq, clear, most bindings, flow,
  * time of its claim, what age of a claim is too old; for each Contact: key, seconds, route, coarse, loose,
- * body. Answers status, now, values. 'busy': tombstones made since the claim may have been forgotten.
+ * instance, reg-id, body. Answers status, now, values. 'busy': tombstones made since the claim may have been forgotten.
  */
 export const UPDATE = script(`${CLOCK}${HASH}
 local key, now = KEYS[1], clock(ARGV[1])
@@ -126,15 +153,16 @@ if s.tombs['t:' .. flow] then return reply('flow-closed', now) end
 if claimed and now - claimed > patience then return reply('busy', now) end
 
 local order = math.max(s.order + 1, now)
-local after = {}
+local after, epochs = {}, {}
 if clear then
   for _, b in ipairs(s.live) do
     if b.callId == callId and cseq <= b.cseq then return reply('stale', now) end
   end
 else
   for i, b in ipairs(s.live) do after[i] = b end
-  for at = 9, #ARGV, 6 do
+  for at = 9, #ARGV, 8 do
     local field, expires, route, coarse, loose = 'b:' .. ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local instance, regId = ARGV[at + 5], tonumber(ARGV[at + 6])
     local i = find(after, field, coarse, loose)
     local old = i and after[i]
     local again = false
@@ -143,12 +171,20 @@ else
       if not again then return reply('stale', now) end
     end
     if not again and expires > 0 then
+      local epoch = 0
+      if instance ~= '' then
+        epoch = epochs[instance]
+        if epoch ~= order then epoch = epochOf(s.live, instance, regId, callId, order) end
+        epochs[instance] = epoch
+      end
       after[i or #after + 1] = compose({ field = field, expires = now + expires * 1000, order = order, updated = now,
-        cseq = cseq, callId = callId, flow = flow, route = route, coarse = coarse, loose = loose }, ARGV[at + 5])
+        cseq = cseq, callId = callId, flow = flow, route = route, coarse = coarse, loose = loose,
+        instance = instance, regId = regId, epoch = epoch }, ARGV[at + 7])
     elseif not again and old then table.remove(after, i) end
   end
 end
 if #after > most and #after > #s.live then return reply('full', now) end
+setEpochs(after, epochs)
 
 local kept, changed = {}, #s.dead > 0 or #after ~= #s.live
 for _, b in ipairs(after) do
@@ -202,20 +238,29 @@ return gone
 `);
 
 /**
- * Bindings as another store had them; those that are here already stay. KEYS: hash. ARGV: now; for each:
- * key, milliseconds left, CSeq, Call-ID, flow, route, coarse, loose, body. Answers how many were put.
+ * Bindings as another store had them; those that are here already stay, and with them the epoch of their
+ * device: temporary GRUUs of the other store are good where the device was not here, if the key is the same.
+ * KEYS: hash. ARGV: now; for each: key, milliseconds left, CSeq, Call-ID, flow, route, coarse, loose, instance,
+ * reg-id, epoch, body. Answers how many were put.
  */
 export const RESTORE = script(`${CLOCK}${HASH}
 local now = clock(ARGV[1])
 local s = read(KEYS[1], now)
-local put = 0
-for at = 2, #ARGV, 9 do
+local put, epochs = 0, {}
+for _, b in ipairs(s.live) do if b.epoch ~= 0 then epochs[b.instance] = b.epoch end end
+for at = 2, #ARGV, 12 do
   local field, left, flow = 'b:' .. ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 4]
   if left > 0 and not find(s.live, field, ARGV[at + 6], ARGV[at + 7]) and not s.tombs['t:' .. flow] then
     s.order = math.max(s.order + 1, now)
+    local instance, epoch = ARGV[at + 8], 0
+    if instance ~= '' then
+      epoch = epochs[instance] or tonumber(ARGV[at + 10]) or s.order
+      epochs[instance] = epoch
+    end
     s.live[#s.live + 1] = compose({ field = field, expires = now + left, order = s.order, updated = now,
       cseq = tonumber(ARGV[at + 2]), callId = ARGV[at + 3], flow = flow, route = ARGV[at + 5],
-      coarse = ARGV[at + 6], loose = ARGV[at + 7] }, ARGV[at + 8])
+      coarse = ARGV[at + 6], loose = ARGV[at + 7], instance = instance, regId = tonumber(ARGV[at + 9]),
+      epoch = epoch }, ARGV[at + 11])
     put = put + 1
   end
 end

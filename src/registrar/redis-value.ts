@@ -37,7 +37,13 @@ type Head = [
   updated: number,
   cseq: number,
   callId: string,
-  ...forTheScripts: string[],
+  flow: string,
+  route: string,
+  coarse: string,
+  loose: string,
+  instance: string,
+  regId: number,
+  epoch: number,
 ];
 
 const VERSION = 1;
@@ -80,7 +86,7 @@ function likeness(key: string, contact: string): { coarse: string; loose: string
 const routeOf = (contact: string, path: readonly string[], flow: string): string =>
   hash('sha1', [contact, flow, ...path].join('\n'), 'base64').slice(0, 16);
 
-/** The arguments of UPDATE for one Contact: key, seconds, route, coarse, loose, body. */
+/** The arguments of UPDATE for one Contact: key, seconds, route, coarse, loose, instance, reg-id, body. */
 export function contactArguments(
   node: number,
   op: UpdateOp,
@@ -95,6 +101,8 @@ export function contactArguments(
     routeOf(contact.contact, op.path, flow),
     coarse,
     loose,
+    contact.instance ?? '',
+    `${contact.regId}`,
     contact.expires > 0 ? body : '',
   ];
 }
@@ -112,6 +120,9 @@ export function restoreArguments(node: number, binding: Binding, now: number): (
     routeOf(binding.contact, binding.path, flow),
     coarse,
     loose,
+    binding.instance ?? '',
+    `${binding.regId}`,
+    `${binding.epoch ?? ''}`,
     encodeBody(node, binding),
   ];
 }
@@ -136,6 +147,7 @@ export function decodeValue(bytes: Uint8Array, node: number | undefined, shift: 
   try {
     const parts = packr.unpackMultiple(bytes.subarray(1)) as unknown as [Head, Body];
     const [expires, order, updated, cseq, callId] = parts[0];
+    const epoch = parts[0][11];
     const [key, contact, flat, instance, regId, q, path, flow, userAgent] = parts[1];
     const params: Binding['params'] = [];
     for (let i = 0; i + 1 < flat.length; i += 2) params.push([flat[i] as string, flat[i + 1] ?? undefined]);
@@ -158,6 +170,7 @@ export function decodeValue(bytes: Uint8Array, node: number | undefined, shift: 
     if (node === undefined && flow != null) binding.flow = flow;
     else if (flow?.startsWith(`${node}/`)) binding.flow = flow.slice(`${node}/`.length);
     if (userAgent != null) binding.userAgent = userAgent;
+    if (instance != null && epoch) binding.epoch = epoch;
     return binding;
   } catch {
     return undefined;

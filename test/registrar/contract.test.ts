@@ -90,6 +90,7 @@ for (const { name, make } of STORES)
         userAgent: 'x/1',
         expiresAt: START + 600_000,
         updatedAt: START,
+        epoch: order,
       });
     });
 
@@ -214,6 +215,114 @@ for (const { name, make } of STORES)
       await register({ cseq: 3 });
       expect(await store.handle({ kind: 'remove', aor: DORA, key: fresh.key })).toMatchObject({ count: 1 });
       expect(await lookup()).toEqual([]);
+    });
+
+    describe('the epoch of a device, which its temporary GRUUs hold', () => {
+      const epochs = async (aor = DORA, now = START) =>
+        Object.fromEntries((await lookup(aor, now)).map(({ key, epoch }) => [key, epoch]));
+      const flows = (...regIds: number[]) => regIds.map((regId) => flowContact(regId));
+      const plain = (host: string, instance = 'urn:x:1') =>
+        flowContact(0, { key: contactKey(`sip:d@${host}`), contact: `sip:d@${host}`, instance });
+      const [one, two] = flows(1, 2).map(({ key }) => key);
+
+      it('stays through refreshes, a second flow, and the end of one of two [5627-4.1-03 5627-4.2-01]', async () => {
+        await register({ contacts: flows(1) });
+        const { [one]: epoch } = await epochs();
+        expect(epoch).toBeGreaterThan(0);
+        await register({ contacts: flows(1), cseq: 2 });
+        await register({ contacts: flows(2), callId: 'b' });
+        expect(await epochs()).toEqual({ [one]: epoch, [two]: epoch });
+        await register({ contacts: [flowContact(1, { expires: 0 })], cseq: 3 });
+        await register({ contacts: flows(2), callId: 'b', cseq: 2 });
+        expect(await epochs()).toEqual({ [two]: epoch });
+      });
+
+      it('is another one for all flows when one of them comes with a new Call-ID [5627-5.1-03 5627-4.1-03]', async () => {
+        await register({ contacts: flows(1) });
+        await register({ contacts: flows(2), callId: 'b' });
+        const before = await lookup();
+        const result = await register({ contacts: flows(1), callId: 'c' });
+        const after = await lookup();
+        expect(result.bindings).toEqual(after);
+        expect(new Set(after.map(({ epoch }) => epoch))).toEqual(new Set([after[0].order]));
+        expect(after[0].order).toBeGreaterThan(before[0].epoch ?? 0);
+        // the flow that did not register is otherwise as it was
+        const { epoch: _, ...other } = after.find(({ key }) => key === two) ?? after[0];
+        const { epoch: _before, ...otherBefore } = before.find(({ key }) => key === two) ?? before[0];
+        expect(other).toEqual(otherBefore);
+      });
+
+      it('is another one when a contact without reg-id comes with a Call-ID that the latest had not [5627-5.1-03]', async () => {
+        const [a, b] = [plain('192.0.2.1'), plain('192.0.2.2')];
+        await register({ contacts: [a] });
+        const { [a.key]: first } = await epochs();
+        await register({ contacts: [b], cseq: 2 });
+        expect(await epochs()).toEqual({ [a.key]: first, [b.key]: first });
+        await register({ contacts: [b], callId: 'after the reboot' });
+        const { [a.key]: second } = await epochs();
+        expect(second).toBeGreaterThan(first ?? 0);
+        await register({ contacts: [a], cseq: 3 });
+        const { [a.key]: third, ...rest } = await epochs();
+        expect(third).toBeGreaterThan(second ?? 0);
+        expect(rest).toEqual({ [b.key]: third });
+      });
+
+      it('is another one when the last contact had ended [5627-5.1-03]', async () => {
+        await register({ contacts: flows(1), flow: '1.1.1.s' });
+        const { [one]: first } = await epochs();
+        await flowClosed('1.1.1.s');
+        await register({ contacts: flows(1), cseq: 2, now: START + 1_000 });
+        const { [one]: second } = await epochs();
+        expect(second).toBeGreaterThan(first ?? 0);
+        await register({ contacts: [flowContact(1, { expires: 0 })], cseq: 3, now: START + 1_000 });
+        await register({ contacts: flows(1), cseq: 4, now: START + 2_000 });
+        const { [one]: third } = await epochs();
+        expect(third).toBeGreaterThan(second ?? 0);
+        const late = START + 2_000 + 3_600_000;
+        await register({ contacts: flows(1), cseq: 5, now: late });
+        expect((await epochs(DORA, late))[one]).toBeGreaterThan(third ?? 0);
+      });
+
+      it('moves with a device whose address changes in one request, in whichever order the two Contacts stand', async () => {
+        const [a, b, c] = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map((host) => plain(host));
+        await register({ contacts: [a] });
+        const { [a.key]: epoch } = await epochs();
+        await register({ contacts: [{ ...a, expires: 0 }, b], cseq: 2 });
+        expect(await epochs()).toEqual({ [b.key]: epoch });
+        await register({ contacts: [c, { ...b, expires: 0 }], cseq: 3 });
+        expect(await epochs()).toEqual({ [c.key]: epoch });
+      });
+
+      it('is of one device of one address: others keep theirs, and a Contact without instance-id has none', async () => {
+        const other = plain('192.0.2.9', 'urn:x:2');
+        const { instance: _, ...anonymous } = plain('192.0.2.7');
+        await register({ contacts: flows(1) });
+        await register({ contacts: [other] });
+        await register({ contacts: [anonymous], callId: 'x' });
+        await register({ contacts: flows(1), aor: EVE });
+        const before = await epochs();
+        const eve = await epochs(EVE);
+        expect(before[anonymous.key]).toBeUndefined();
+        await register({ contacts: flows(1), callId: 'b' });
+        const after = await epochs();
+        expect(after[one]).not.toBe(before[one]);
+        expect(after[other.key]).toBe(before[other.key]);
+        expect(after[anonymous.key]).toBeUndefined();
+        expect(await epochs(EVE)).toEqual(eve);
+      });
+
+      it('is not changed by a retransmission that comes late, nor by a request that is refused', async () => {
+        const [a, b] = [plain('192.0.2.1'), plain('192.0.2.2')];
+        await register({ contacts: [a] });
+        await register({ contacts: [b], callId: 'b', cseq: 7 });
+        const before = await epochs();
+        expect((await register({ contacts: [a] })).status).toBe('ok');
+        expect((await register({ contacts: [b], callId: 'b', cseq: 6 })).status).toBe('stale');
+        expect((await register({ contacts: [plain('192.0.2.3')], callId: 'c', maxContacts: 2 })).status).toBe(
+          'full',
+        );
+        expect(await epochs()).toEqual(before);
+      });
     });
 
     it('matches contacts that 19.1.4 calls equal though a parameter differs, and keeps apart those it does not', async () => {

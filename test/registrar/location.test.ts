@@ -124,7 +124,7 @@ describe('the encoded form of bindings', () => {
     })
     .chain((required) =>
       fc
-        .record({ instance: text, flow: text, userAgent: text }, { requiredKeys: [] })
+        .record({ instance: text, flow: text, userAgent: text, epoch: fc.maxSafeNat() }, { requiredKeys: [] })
         .map((rest) => ({ ...required, ...rest }) as Binding),
     );
 

@@ -167,6 +167,13 @@ describe.skipIf(!hasRedis)('registrars that share a Redis', () => {
     expect((await lookup(b, 'sip:u0@h')).map(({ callId }) => callId).sort()).toEqual(['a', 'newer']);
     const [first] = (await lookup(a, 'sip:u9@h')).filter(({ regId }) => regId === 1);
     expect(first).toMatchObject({ cseq: 1, flow: '9.1.7.d', contact: 'sip:d@192.0.2.1' });
+    // temporary GRUUs stay good where the device was not here, and die where it was
+    const epochs = async (aor: string) => (await lookup(a, aor)).map(({ epoch }) => epoch);
+    const exported = new Map(pages.map(([aor, bindings]) => [aor, bindings[0].epoch]));
+    expect(await epochs('sip:u9@h')).toEqual([exported.get('sip:u9@h'), exported.get('sip:u9@h')]);
+    const [here, ...others] = await epochs('sip:u0@h');
+    expect(here).not.toBe(exported.get('sip:u0@h'));
+    expect(others).toEqual([here]);
     expect(await flowClosed(a, '9.1.7.d')).toBe(2);
   });
 
