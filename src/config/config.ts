@@ -70,6 +70,8 @@ export interface Config {
   dataDir: string;
   /** the text of HOLDFAST_KEYS; undefined: keys live in the data directory */
   keys: string | undefined;
+  /** the text of HOLDFAST_GRUU_KEY; undefined: the key lives in the data directory */
+  gruuKey: string | undefined;
   /** 0 to 65535: which node of a cluster made a token */
   node: number;
   /** seconds */

@@ -47,6 +47,7 @@ const KNOWN = [
   'OUTBOUND_ONLY',
   'DATA',
   'KEYS',
+  'GRUU_KEY',
   'NODE',
   'FLOW_TIMER',
   'FLOW_GRACE',
@@ -164,6 +165,7 @@ export function load(env: Env): Loaded {
     storeSync: choice('STORE_SYNC', 'process', ['process', 'power'] as const),
     dataDir,
     keys: text('KEYS'),
+    gruuKey: text('GRUU_KEY'),
     node: number('NODE', 1, 0, 65_535),
     flowTimer: number('FLOW_TIMER', 120, 1, 86_400),
     flowGrace: number('FLOW_GRACE', 20, 1, 3_600),
@@ -191,6 +193,10 @@ export function load(env: Env): Loaded {
     );
   if (config.t2 < config.t1)
     throw wrong('T2_MS', `${config.t2}`, `no less than HOLDFAST_T1_MS, ${config.t1}`);
+  if (config.store.kind === 'redis' && domains.length > 0 && config.gruuKey === undefined)
+    warnings.push(
+      'HOLDFAST_GRUU_KEY is not set: other registrars of this store will not know the GRUUs of this one',
+    );
   return { config, warnings };
 }
 

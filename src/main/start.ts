@@ -13,6 +13,7 @@ import { ConfigError } from '../config/load.ts';
 import { takeIncarnation } from '../flow/incarnation.ts';
 import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
 import { openLog } from '../observe/log.ts';
+import { loadGruuKey, parseGruuKey } from '../registrar/gruu-key.ts';
 import { type ShardBoot, UPSTREAM } from '../shard/boot.ts';
 import { Clock } from '../shared/clock.ts';
 import { Counters } from '../shared/counters.ts';
@@ -61,6 +62,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const { backend, reason } = chooseBackend(config.io);
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const keyring = keys(config);
+  const gruuKey = isRegistrar(config) ? keyOfGruus(config) : undefined;
   const clock = Clock.start(options.clock);
   const { value: incarnation, wasCorrupt } = takeIncarnation(config.dataDir, Date.now());
   if (wasCorrupt) log.warn({ event: 'incarnation-file-corrupt', incarnation });
@@ -100,6 +102,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     counters: countersDescriptor,
     nonces: isRegistrar(config) && config.auth.kind !== 'none' ? NonceTable.allocate(NONCES) : undefined,
     keyring: keyring.toPlain(),
+    gruuKey,
     incarnation,
     upstream: upstreams.octets,
     store,
@@ -158,6 +161,12 @@ function keys(config: Config): Keyring {
   const ring = config.keys === undefined ? loadKeyring(config.dataDir) : parseKeys(config.keys);
   if (ring instanceof KeyFault) throw new ConfigError(ring.message);
   return ring;
+}
+
+function keyOfGruus(config: Config): Uint8Array {
+  const key = config.gruuKey === undefined ? loadGruuKey(config.dataDir) : parseGruuKey(config.gruuKey);
+  if (key instanceof KeyFault) throw new ConfigError(key.message);
+  return key;
 }
 
 /** The resolver and what it is for; both end with `stop`. */

@@ -46,6 +46,8 @@ export interface ShardBoot {
   /** the nonces that were spent; undefined: nobody is asked who he is */
   nonces: NonceTableDescriptor | undefined;
   keyring: PlainKeyring;
+  /** of GRUUs; undefined without domains */
+  gruuKey: Uint8Array | undefined;
   incarnation: number;
   /** the targets of the upstream at this shard's start (net/targets.ts) */
   upstream: Uint8Array;
