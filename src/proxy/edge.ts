@@ -89,6 +89,17 @@ export function writeRecordRoute(
   }
 }
 
+/** The same without a token: this element alone, on both sides (RFC 5627 6.2). */
+export function writeOwnRecordRoute(w: Writer, own: Own, upper: number, lower: number): void {
+  for (const listener of differ(own, upper, lower) ? [upper, lower] : [upper]) {
+    const { route } = own.listeners[listener];
+    w.bytes(RECORD_ROUTE);
+    w.range(route, 1, route.length); // without its "@"
+    w.bytes(END);
+    w.crlf();
+  }
+}
+
 /**
  * Must mid-dialog requests to this client come over its flow? Yes with `ob` in its Contact (5.3.2); also
  * without it where nothing else could reach it: on a stream, or when the Contact is another address than

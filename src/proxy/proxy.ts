@@ -36,7 +36,7 @@ import { eachTag, hasTag } from '../wire/tags.ts';
 import { UDP } from '../wire/via.ts';
 import type { Writer } from '../wire/writer.ts';
 import type { Answers } from './answer.ts';
-import { needsFlow, viaCount, writePath, writeRecordRoute } from './edge.ts';
+import { needsFlow, viaCount, writeOwnRecordRoute, writePath, writeRecordRoute } from './edge.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Forwarder } from './forward.ts';
 import type { NextHop } from './nexthop.ts';
@@ -77,8 +77,12 @@ export interface ProxyOptions {
 export interface Home {
   /** `count`: Via values, up to 2 */
   register(count: number): void;
-  /** a request to a served domain: `target` is its Request-URI, no Route is left */
+  /** a request to a served domain: `target` is its Request-URI; Route values are left only if it is a GRUU */
   request(target: UriView): void;
+  /** the Contact of the request is a GRUU of a served domain */
+  isFromGruu(): boolean;
+  /** the same, and it is that of another user than this AOR: the call would turn traffic to him (RFC 5627 6.2, 10.2) */
+  usesForeignGruu(caller: string): boolean;
 }
 
 /** Who calls: asked before a request goes on that no token authorises. */
@@ -142,6 +146,8 @@ export class RequestProxy {
   #generation = 0;
   /** the Route URI that named it had `ob` */
   #ob = false;
+  /** what `home` wrote in place of a GRUU, '' nothing */
+  #contact = '';
 
   constructor(parts: ProxyParts) {
     this.#x = parts.exchange;
@@ -199,10 +205,57 @@ export class RequestProxy {
     const { message: m, via, patch } = this.#x;
     patch.begin();
     stampVia(patch, m, via, this.#x.source.remote);
-    if (this.#validate() && this.#preprocess()) {
-      if (this.#slot >= 0) this.#down();
-      else this.#onward();
-    }
+    if (!this.#validate() || !this.#preprocess()) return;
+    // RFC 5627 6.1: a GRUU becomes a Contact here, also in a dialog, whose Route leads further
+    if (this.#target.gr && this.home && m.method !== REGISTER && this.#own.serves(m.buf, this.#target)) {
+      if (this.#admits(true)) this.home.request(this.#target);
+    } else this.follow();
+  }
+
+  /** Asks who calls, once. False: it has been answered, or comes again. */
+  #admits(served: boolean): boolean {
+    const isNew = this.#isNew;
+    this.#isNew = false; // a fork routes it again from inside
+    if (!this.callers) return true;
+    if (isNew && !this.#authorised && !this.callers.admits(served)) return false;
+    const { message: m } = this.#x;
+    if (m.has(PROXY_AUTHORIZATION)) this.callers.cutCredentials();
+    const { caller, home } = this;
+    if (caller !== undefined && formsDialog(m.method) && !hasToTag(m) && home?.usesForeignGruu(caller))
+      return this.refuse(403, 'Forbidden');
+    return true;
+  }
+
+  /** Where Route says; where the Request-URI does if no Route is left. */
+  follow(): void {
+    if (this.#slot >= 0) this.#down();
+    else this.#onward();
+  }
+
+  /** Route has a flow or a next hop for the request. */
+  get isRouted(): boolean {
+    return this.#slot >= 0 || this.#next < this.#last;
+  }
+
+  /** The flow that Route names, -1 none. */
+  get routedSlot(): number {
+    return this.#slot;
+  }
+
+  /** The URI of the first Route value that goes on with the request, '' none. */
+  nextRoute(): string {
+    if (this.#next >= this.#last) return '';
+    const { buf } = this.#x.message;
+    return latin1(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next]);
+  }
+
+  /** `follow` with a Contact in place of the GRUU. `may`: Route leads to a hop of the Contact's own Path. */
+  followTo(contact: string, may: boolean): void {
+    const { message: m, patch } = this.#x;
+    this.#contact = contact;
+    if (may) this.#authorised = true;
+    patch.replace(m.uriStart, m.uriEnd).text(contact);
+    this.follow();
   }
 
   /** Answers a request of which only the head could be framed, if its Via can be read. */
@@ -249,6 +302,7 @@ export class RequestProxy {
     this.#next = 0;
     this.#slot = -1;
     this.#authorised = false;
+    this.#contact = '';
     if (!routes.parse(m, ROUTE)) return this.refuse(400, 'Bad Route');
     this.#last = routes.count;
     // A strict router before us: the Request-URI is what we put in Record-Route, the real one is the last Route.
@@ -410,12 +464,7 @@ export class RequestProxy {
         return;
       }
     }
-    const isNew = this.#isNew;
-    this.#isNew = false; // a fork routes it again from inside
-    if (this.callers && m.method !== REGISTER) {
-      if (isNew && !this.#authorised && !this.callers.admits(served)) return;
-      if (m.has(PROXY_AUTHORIZATION)) this.callers.cutCredentials();
-    }
+    if (m.method !== REGISTER && !this.#admits(served)) return;
     if (this.home && served) {
       if (m.method === REGISTER) this.home.register(viaCount(m, this.#x.via.end));
       else this.home.request(target);
@@ -435,13 +484,11 @@ export class RequestProxy {
     if (hasRoute) this.#strictNext();
     if (m.method === REGISTER) {
       if (!this.#path()) return;
-    } else if (
-      !source.trusted &&
-      formsDialog(m.method) &&
-      !hasToTag(m) &&
-      !this.recordCaller(this.#nextHop.listener)
-    )
-      return;
+    } else if (formsDialog(m.method) && !hasToTag(m)) {
+      if (!source.trusted) {
+        if (!this.recordCaller(this.#nextHop.listener)) return;
+      } else if (m.has(RECORD_ROUTE) && this.home?.isFromGruu()) this.recordSelf(this.#nextHop.listener);
+    }
     this.toNextHop();
   }
 
@@ -510,10 +557,18 @@ export class RequestProxy {
     return true;
   }
 
-  /** 5626 5.3.2: Record-Route for the flow of the client that forms a dialog. False: answered. */
-  recordCaller(upper: number): boolean {
+  /** RFC 5627 6.2, where the request has passed a proxy that is trusted: our own URI, by which it can come back. */
+  recordSelf(upper: number): void {
+    writeOwnRecordRoute(this.insertRecordRoute(), this.#own, upper, this.#x.source.listener);
+  }
+
+  /**
+   * 5626 5.3.2: Record-Route for the flow of the client that forms a dialog; `must`: also where he could be reached
+   * without. False: answered.
+   */
+  recordCaller(upper: number, must = false): boolean {
     const { message: m, source } = this.#x;
-    if (!needsFlow(m, source)) return true;
+    if (!must && !needsFlow(m, source)) return true;
     const slot = this.sourceFlow();
     if (slot < 0) return this.refuse(503, 'Service Unavailable', RETRY_AFTER);
     writeRecordRoute(
@@ -559,7 +614,8 @@ export class RequestProxy {
       this.#next + 1 < this.#last ? m.lineEnd[m.last[ROUTE]] : m.lineStart[m.first[ROUTE]],
     );
     w.bytes(ROUTE_NAME);
-    w.range(buf, this.#target.start, this.#target.end);
+    if (this.#contact !== '') w.text(this.#contact);
+    else w.range(buf, this.#target.start, this.#target.end);
     w.byte(62);
     w.crlf();
   }

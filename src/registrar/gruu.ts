@@ -22,6 +22,7 @@ import {
   randomBytes,
   timingSafeEqual,
 } from 'node:crypto';
+import type { HeaderParam } from '../wire/nameaddr.ts';
 import { canonicalAor, type SipUri, uriParam } from '../wire/uri.ts';
 import type { Binding } from './binding.ts';
 
@@ -32,12 +33,6 @@ export interface Gruu {
   device: string;
   /** of a temporary GRUU */
   epoch?: number;
-}
-
-/** What stands in a Contact of the 200; a temporary GRUU of a very long AOR would be too long for a user part. */
-export interface GruuPair {
-  public: string;
-  temporary?: string;
 }
 
 const DEVICE_OCTETS = 8;
@@ -71,7 +66,7 @@ export class Gruus {
     return `${scheme}${aor.slice(aor.indexOf(':'))};gr=${device}${this.#mac(aor, device)}`;
   }
 
-  /** A new one at each call, of this epoch; undefined if the user part of the AOR is too long. */
+  /** A new one at each call, of this epoch; undefined where the user part would be too long. */
   temporary(
     aor: string,
     instance: string,
@@ -138,15 +133,23 @@ export class Gruus {
     };
   }
 
-  /** Both GRUUs of a binding, those of one device and epoch not the same twice. Undefined without an instance-id. */
-  of(aor: string, binding: Binding): GruuPair | undefined {
-    const { instance, epoch, contact } = binding;
-    if (instance === undefined) return undefined;
-    const scheme = /^sips:/i.test(contact) ? 'sips' : 'sip';
-    const pair: GruuPair = { public: this.public(aor, instance, scheme) };
-    const temporary = epoch === undefined ? undefined : this.temporary(aor, instance, epoch, scheme);
-    if (temporary !== undefined) pair.temporary = temporary;
-    return pair;
+  /**
+   * The parameters that the Contacts of one 200 get (5.2): the same pair for each of a device, nothing without an
+   * instance-id, no temporary one where the AOR is too long for it.
+   */
+  inContacts(aor: string): (binding: Binding) => HeaderParam[] {
+    const made = new Map<string, HeaderParam[]>();
+    return ({ instance, epoch, contact }) => {
+      if (instance === undefined) return [];
+      const scheme = /^sips:/i.test(contact) ? 'sips' : 'sip';
+      const known = made.get(`${scheme} ${instance}`);
+      if (known) return known;
+      const params: HeaderParam[] = [['pub-gruu', quote(this.public(aor, instance, scheme))]];
+      const temporary = epoch === undefined ? undefined : this.temporary(aor, instance, epoch, scheme);
+      if (temporary !== undefined) params.push(['temp-gruu', quote(temporary)]);
+      made.set(`${scheme} ${instance}`, params);
+      return params;
+    };
   }
 
   /**
@@ -184,6 +187,8 @@ export class Gruus {
     return createHmac('sha256', this.#sealKey).update(salt).digest();
   }
 }
+
+const quote = (text: string) => `"${text.replace(/["\\]/g, '\\$&')}"`;
 
 const derive = (key: Uint8Array, label: string) =>
   new Uint8Array(hkdfSync('sha256', key, '', `holdfast 1 ${label}`, 32));

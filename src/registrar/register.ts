@@ -7,7 +7,7 @@ import {
   parseOptionTags,
   parseQ,
 } from '../wire/nameaddr.ts';
-import { canonicalAor, equalUri, isSip, parseSipUri, parseUri, uriParam } from '../wire/uri.ts';
+import { canonicalAor, equalUri, isSip, parseSipUri, parseUri, type SipUri, uriParam } from '../wire/uri.ts';
 import { contactKey, instanceOf, outboundKey, parseRegId } from './binding.ts';
 import type { ContactUpdate, UpdateOp } from './store.ts';
 
@@ -45,6 +45,8 @@ export interface RegisterRequest {
   /** the key of that flow */
   flowKey?: string;
   userAgent?: string;
+  /** the AOR that a GRUU of ours names */
+  aorOfGruu?: (uri: SipUri) => string | undefined;
 }
 
 export interface RegisterPolicy {
@@ -79,7 +81,7 @@ export const DEFAULT_POLICY: RegisterPolicy = {
   maxContactLength: 1024,
   outboundOnly: false,
   refuseUnofferedPath: false,
-  extensions: ['path', 'outbound'],
+  extensions: ['path', 'outbound', 'gruu'],
 };
 
 export interface Rejection {
@@ -96,6 +98,8 @@ export interface Acceptance {
   /** the Path values of this registration as received, for the 200 (RFC 3327 5.3) */
   path: string[];
   requireOutbound: boolean;
+  /** the client knows what to do with GRUUs (RFC 5627 5.2) */
+  gruu: boolean;
 }
 
 export type RegisterDecision =
@@ -113,7 +117,8 @@ const badRequest = (why: string) => reject(400, why);
 const MAX_AOR_LENGTH = 512;
 
 export function decideRegister(request: RegisterRequest, policy: RegisterPolicy): RegisterDecision {
-  const unsupported = parseOptionTags(request.require).filter((tag) => !policy.extensions.includes(tag));
+  const required = parseOptionTags(request.require);
+  const unsupported = required.filter((tag) => !policy.extensions.includes(tag));
   if (unsupported.length > 0) return reject(420, 'Bad Extension', `Unsupported: ${unsupported.join(', ')}`);
   if (request.aor.length > MAX_AOR_LENGTH) return badRequest('Address-of-Record Too Long');
 
@@ -127,7 +132,12 @@ export function decideRegister(request: RegisterRequest, policy: RegisterPolicy)
     return reject(420, 'Bad Extension', 'Unsupported: path');
   }
 
-  const acceptance: Acceptance = { now: request.now, path: path.map(formatNameAddr), requireOutbound: false };
+  const acceptance: Acceptance = {
+    now: request.now,
+    path: path.map(formatNameAddr),
+    requireOutbound: false,
+    gruu: supported.includes('gruu') || required.includes('gruu'),
+  };
   if (request.contacts.length === 0) return { kind: 'query', aor: request.aor, ...acceptance };
 
   const op = emptyUpdate(request, policy, acceptance.path);
@@ -209,7 +219,9 @@ function parseContact(
     // RFC 5627 5.1: either would make a routing loop
     if (!isSip(uri)) return reject(403, 'Contact Is Not a SIP URI');
     const aor = parseSipUri(request.aor);
-    const isGruu = uriParam(uri, 'gr') !== undefined && canonicalAor(uri) === request.aor;
+    const isGruu =
+      uriParam(uri, 'gr') !== undefined &&
+      (canonicalAor(uri) === request.aor || request.aorOfGruu?.(uri) === request.aor);
     if (isGruu || (aor && equalUri(uri, aor))) return reject(403, 'Contact Is the Address-of-Record');
   }
   const update: ContactUpdate = {

@@ -22,6 +22,8 @@ import { targetGroups } from '../proxy/targets.ts';
 import type { ProxyTransactions } from '../proxy/transactions.ts';
 import { answerRegister } from '../registrar/answer.ts';
 import { type Binding, flowKey } from '../registrar/binding.ts';
+import type { Gruu, Gruus } from '../registrar/gruu.ts';
+import { alongRoute } from '../registrar/gruu-route.ts';
 import { decideRegister, type RegisterDecision, type RegisterPolicy } from '../registrar/register.ts';
 import type { LocationStore, StoreResult } from '../registrar/store.ts';
 import type { Clock } from '../shared/clock.ts';
@@ -40,6 +42,7 @@ import {
   INVITE,
   MAX_BREADTH,
   PATH,
+  RECORD_ROUTE,
   REQUIRE,
   ROUTE,
   SUPPORTED,
@@ -60,6 +63,9 @@ const DOWN = 1;
 const ONWARD = 2;
 /** the request has been answered */
 const ANSWERED = 3;
+
+/** What a look-up came to: where the request may go, best first, or the status that refuses it. */
+type Found = readonly Binding[] | 404 | 503;
 
 interface PlaceInHand {
   binding: Binding;
@@ -91,14 +97,17 @@ export interface HomeParts {
   admission?: Admission | undefined;
   /** Is this AOR somebody's? Undefined: that is not known here. */
   knows?: ((aor: string) => boolean | undefined) | undefined;
+  gruus: Gruus;
 }
 
 export class LocalHome implements Home {
   readonly #p: HomeParts;
   readonly #uri = new UriView();
+  /** the Request-URI in hand */
+  #target = this.#uri;
   readonly #parking: Parking;
   /** the look-up's answer for the request that is being handled again */
-  #found: readonly Binding[] | undefined;
+  #found: Found | undefined;
 
   readonly #silent = new Silent();
   readonly #hopOf = (binding: Binding): string => this.#hop(binding);
@@ -141,7 +150,7 @@ export class LocalHome implements Home {
   }
 
   #admitted(aor: string, count: number): void {
-    const { exchange, proxy, answers, flows, own, counters, clock, policy, store } = this.#p;
+    const { exchange, proxy, answers, flows, own, counters, clock, policy, store, gruus } = this.#p;
     const { message: m, source } = exchange;
     const slot = proxy.sourceFlow();
     if (slot < 0) {
@@ -165,6 +174,7 @@ export class LocalHome implements Home {
         now: Math.floor(clock.wall()),
         ...(expires !== undefined && { expires }),
         ...(userAgent !== undefined && { userAgent: userAgent.slice(0, 128) }),
+        aorOfGruu: (uri) => gruus.read(uri)?.aor,
         // A trusted edge's Path leads back through it; anyone else is reached over the flow that he opened.
         ...(!(source.trusted && count > 1) && {
           localPath: pathValue(own, flows.table, slot, this.#p.coreListener, first),
@@ -190,9 +200,11 @@ export class LocalHome implements Home {
     result: StoreResult,
     first: boolean,
   ): void {
-    const { answers, exchange, flows, flowTimer, store } = this.#p;
+    const { answers, exchange, flows, flowTimer, store, gruus } = this.#p;
     const { source } = exchange;
-    const { status, reason, headers } = answerRegister(decision, result);
+    const aor = decision.kind === 'update' ? decision.op.aor : decision.aor;
+    const extras = decision.gruu ? gruus.inContacts(aor) : undefined;
+    const { status, reason, headers } = answerRegister(decision, result, extras);
     if (status === 200 && decision.kind === 'update') {
       const granted = decision.op.contacts.reduce((most, c) => Math.max(most, c.expires), 0);
       // 5626 §5.4: the element next to the client says how long it waits
@@ -211,7 +223,8 @@ export class LocalHome implements Home {
   // ---- requests to an AOR
 
   request(target: UriView): void {
-    const { exchange, answers, store, clock } = this.#p;
+    const { exchange, answers, store, clock, gruus } = this.#p;
+    this.#target = target;
     if (this.#place) {
       this.#place.outcome = this.#sendPlace(this.#place);
       return;
@@ -228,47 +241,63 @@ export class LocalHome implements Home {
       return;
     }
     const uri = parseSipUri(latin1(m.buf, target.start, target.end));
-    if (!uri) {
-      answers.send(404, 'Not Found');
+    const gruu = uri && target.gr ? gruus.read(uri) : undefined;
+    if (!uri || (target.gr && !gruu)) {
+      this.#deliver(404); // 5627 6.1
       return;
     }
     let parked: Parked | undefined;
     let now: StoreResult | undefined;
-    store.lookup(canonicalAor(uri), Math.floor(clock.wall()), (result) => {
-      if (parked) this.#again(parked, result);
+    store.lookup(gruu ? gruu.aor : canonicalAor(uri), Math.floor(clock.wall()), (result) => {
+      if (parked) this.#again(parked, this.#places(result, gruu));
       else now = result;
     });
     // LMDB answers at once: the exchange still stands as it was.
-    if (now) this.#withResult(now);
+    if (now) this.#deliver(this.#places(now, gruu));
     else parked = this.#parking.park();
   }
 
-  #withResult(result: StoreResult): void {
-    if (result.status === 'ok') this.#deliver(result.bindings);
-    else this.#p.answers.send(503, 'Service Unavailable', ['Retry-After: 5']);
+  #places(result: StoreResult, gruu: Gruu | undefined): Found {
+    if (result.status !== 'ok') return 503;
+    if (!gruu) return result.bindings;
+    const named = this.#p.gruus.choose(gruu, result.bindings);
+    // 5627 5.3: a public one stays valid without a contact, a temporary one does not
+    return named.length === 0 && gruu.epoch !== undefined ? 404 : named;
   }
 
-  #again(parked: Parked, result: StoreResult): void {
+  #again(parked: Parked, found: Found): void {
     this.#parking.resume(parked, () => {
-      if (result.status !== 'ok') {
-        this.#p.answers.send(503, 'Service Unavailable', ['Retry-After: 5']);
-        return;
-      }
-      this.#found = result.bindings;
+      this.#found = found;
       this.#p.proxy.routeAgain();
       this.#found = undefined;
     });
   }
 
+  /** 3261 16.5: of a user that nobody knows, 404; of one who is not there, 480 (AP-7-11). */
+  #refuse(status: 404 | 480 | 503): void {
+    const { answers, knows } = this.#p;
+    if (status === 503) answers.send(503, 'Service Unavailable', ['Retry-After: 5']);
+    else if (status === 404 || knows?.(this.#aor()) === false) answers.send(404, 'Not Found');
+    else answers.send(480, 'Temporarily Unavailable');
+  }
+
   /** To what is registered: in several places by transactions, without them to the best that can be reached. */
-  #deliver(bindings: readonly Binding[]): void {
+  #deliver(bindings: Found): void {
+    const { exchange, proxy } = this.#p;
+    const { transactions } = proxy;
+    if (proxy.isRouted) {
+      this.#alongRoute(bindings);
+      return;
+    }
+    if (typeof bindings === 'number') {
+      this.#refuse(bindings);
+      return;
+    }
     if (bindings.length === 0) {
-      this.#nobody();
+      this.#refuse(480);
       return;
     }
     if (this.#asks(bindings)) return;
-    const { exchange, proxy } = this.#p;
-    const { transactions } = proxy;
     if (transactions && exchange.source.transaction >= 0) {
       this.#fork(bindings, transactions);
       return;
@@ -281,14 +310,24 @@ export class LocalHome implements Home {
       else proxy.toNextHop();
       return;
     }
-    this.#nobody();
+    this.#refuse(480);
   }
 
-  /** 3261 16.5: of a user that nobody knows, 404; of one who is not there, 480 (AP-7-11). */
-  #nobody(): void {
-    const { answers, knows } = this.#p;
-    if (knows?.(this.#aor()) === false) answers.send(404, 'Not Found');
-    else answers.send(480, 'Temporarily Unavailable');
+  /**
+   * A GRUU in a dialog (5627 6.1): the Route that is left leads to the device, the stored Path is not added. Anybody
+   * may use it as far as the registration itself leads there. Down a flow the request goes even if the GRUU names
+   * nobody any more: its token is the authorisation.
+   */
+  #alongRoute(found: Found): void {
+    const { proxy, flows } = this.#p;
+    const { table } = flows;
+    const slot = proxy.routedSlot;
+    const datagram = slot >= 0 && table.transport(slot) === TRANSPORT_UDP;
+    const flow = slot < 0 ? '' : flowKey(slot, table.generation(slot), flows.incarnation, datagram);
+    const along = typeof found === 'number' ? undefined : alongRoute(found, flow, proxy.nextRoute());
+    if (along) proxy.followTo(requestUri(along.binding.contact), along.leads);
+    else if (slot >= 0) proxy.follow();
+    else this.#refuse(typeof found === 'number' ? found : 480);
   }
 
   /** Next hops by name that are not known yet. One that is reached by its flow is not asked about (3263-x-01). */
@@ -386,15 +425,16 @@ export class LocalHome implements Home {
   }
 
   #aor(): string {
-    const m = this.#p.exchange.message;
-    const uri = parseSipUri(latin1(m.buf, m.uriStart, m.uriEnd));
-    return uri ? canonicalAor(uri) : '';
+    const { exchange, gruus } = this.#p;
+    const uri = parseSipUri(latin1(exchange.message.buf, this.#target.start, this.#target.end));
+    return uri ? (gruus.read(uri)?.aor ?? canonicalAor(uri)) : '';
   }
 
   /** Edits the request for a binding. DOWN: the flow is in #slot; ONWARD: `nextHop` is set. */
   #aim(binding: Binding): number {
-    const { flows, exchange, own, store, nextHop, proxy } = this.#p;
+    const { flows, exchange, own, store, nextHop } = this.#p;
     const { message: m, source } = exchange;
+    const forms = formsDialog(m.method) && !hasToTag(m);
     const top = binding.path[0] && parseNameAddr(binding.path[0])?.uri;
     const bytes = Buffer.from(top || binding.contact, 'latin1');
     const uri = this.#uri;
@@ -410,23 +450,47 @@ export class LocalHome implements Home {
       this.#generation = flows.generation;
       this.#listener = flows.table.listener(flows.slot);
       this.#retarget(binding, 1);
-      if (formsDialog(m.method) && !hasToTag(m)) {
-        if (uri.ob) this.#recordCallee();
-        if (!source.fromUpstream && !proxy.recordCaller(source.listener)) return ANSWERED;
+      if (forms) {
+        if (uri.ob || hasGruu(binding)) this.#recordCallee();
+        if (!this.#recordCaller(source.listener, false)) return ANSWERED;
       }
       return DOWN;
     }
     // a Contact that is ourselves would be a loop
     if (self || !nextHop.toUri(bytes, uri)) return NOWHERE;
     this.#retarget(binding, 0);
-    if (
-      formsDialog(m.method) &&
-      !hasToTag(m) &&
-      !source.fromUpstream &&
-      !proxy.recordCaller(nextHop.listener)
-    )
-      return ANSWERED;
+    const must = top !== undefined && hasGruu(binding); // 5627 6.2, terminating
+    if (forms && !this.#recordCaller(nextHop.listener, must)) return ANSWERED;
     return ONWARD;
+  }
+
+  /**
+   * Record-Route towards the caller, if he is reached by his flow (5626 5.3.2) or `must`: from a proxy that is
+   * trusted and records itself, our own URI; else the flow that the request came on. False: answered.
+   */
+  #recordCaller(upper: number, must: boolean): boolean {
+    const { exchange, proxy } = this.#p;
+    const { message: m, source } = exchange;
+    const isProxied = source.trusted && m.has(RECORD_ROUTE);
+    const self = must ? isProxied || source.fromUpstream : isProxied && this.isFromGruu(); // 5627 6.2, originating
+    if (self) proxy.recordSelf(upper);
+    return self || source.fromUpstream || proxy.recordCaller(upper, must);
+  }
+
+  isFromGruu(): boolean {
+    return this.#callerGruu() !== undefined;
+  }
+
+  usesForeignGruu(caller: string): boolean {
+    const gruu = this.#callerGruu();
+    return gruu !== undefined && gruu.aor !== caller;
+  }
+
+  #callerGruu(): Gruu | undefined {
+    const { exchange, own, gruus } = this.#p;
+    const contact = parseNameAddr(firstValue(exchange.message, CONTACT) ?? '');
+    const uri = contact && parseSipUri(contact.uri);
+    return uri && own.servesHost(uri.host) ? gruus.read(uri) : undefined;
   }
 
   #recordCallee(): void {
@@ -464,3 +528,6 @@ function requestUri(contact: string): string {
   const params = uri.params.filter(([name]) => name.toLowerCase() !== 'method');
   return formatUri({ ...uri, params, headers: [] });
 }
+
+/** RFC 5627 5.4: a binding with an instance-id is bound to its GRUUs, asked for or not. */
+const hasGruu = (binding: Binding): boolean => binding.instance !== undefined;

@@ -27,6 +27,7 @@ import { Responses } from '../proxy/response.ts';
 import { ProxyTransactions } from '../proxy/transactions.ts';
 import { Upstream } from '../proxy/upstream.ts';
 import type { StoreClient } from '../registrar/client.ts';
+import { Gruus } from '../registrar/gruu.ts';
 import { STORE_ANSWER } from '../registrar/message.ts';
 import { DEFAULT_POLICY } from '../registrar/register.ts';
 import { Cause } from '../shared/cause.ts';
@@ -261,7 +262,7 @@ export class Shard implements NetHandler {
       };
     this.#flows.closeStream = (slot, cause) => net.close(slot, cause, false);
     this.#flows.ended = this.#flowEnded;
-    if (parts.store && isRegistrar(config)) {
+    if (parts.store && boot.gruuKey && isRegistrar(config)) {
       const { gate } = parts;
       const admission =
         gate &&
@@ -305,6 +306,7 @@ export class Shard implements NetHandler {
         registrationSeen: this.#notes.registration,
         admission,
         knows: (aor) => gate?.credentials.knows?.(aor),
+        gruus: new Gruus(boot.gruuKey),
       });
       this.#proxy.home = this.#home;
     }

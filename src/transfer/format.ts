@@ -127,6 +127,7 @@ const CHECKS: Record<Field, [allowed: (value: unknown) => boolean, isOptional?: 
   updatedAt: [whole],
   // of the size of times, which the next order is made of
   order: [(value) => whole(value) && value < 2 ** 48],
+  epoch: [(value) => whole(value) && value < 2 ** 48, true],
   flow: [(value) => typeof value === 'string' && FLOW.test(value), true],
   userAgent: [isValue, true],
 };

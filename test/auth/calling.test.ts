@@ -16,7 +16,12 @@ import { freshHost } from '../harness/ports.ts';
 import { call, DOMAIN, Registrar, register, statusOf } from '../harness/registrar.ts';
 import { type RequestOptions, type SipMessage, unique } from '../harness/sip.ts';
 
-const PASSWORDS: Record<string, string> = { dora: 'tin-whistle-42', milo: 'other', zoe: 'third' };
+const PASSWORDS: Record<string, string> = {
+  dora: 'tin-whistle-42',
+  milo: 'other',
+  zoe: 'third',
+  gina: 'fourth',
+};
 const aorOf = (user: string) => `sip:${user}@${DOMAIN}`;
 const STRANGER = { from: '<sip:eve@elsewhere.test>;tag=e' };
 const DORA = { from: `<${aorOf('dora')}>;tag=d` };
@@ -107,6 +112,30 @@ describe.each(['stateful', 'stateless'])('%s, a call', (forwarding) => {
   it('in the name of another user is 403, whatever the password', async () => {
     const callId = await callAs(caller, 'milo', aorOf('zoe'));
     expect((await caller.next(isFinal(callId))).message.status).toBe(403);
+  });
+
+  it('with the GRUU of another user for a Contact is 403: it would turn traffic to him [5627-6.2-01]', async () => {
+    const phone = await site.client();
+    const asked = await register(phone, { user: 'gina' });
+    const supported = 'path, outbound, gruu';
+    const authorization = proof(asked.answer, { user: 'gina', password: PASSWORDS.gina });
+    const headers: [string, string][] = [['Authorization', authorization]];
+    const { answer } = await register(phone, { user: 'gina', cseq: 2, supported, headers });
+    const gruu = /pub-gruu="([^"]+)"/.exec(answer.all('Contact')[0])?.[1] as string;
+    for (const [user, status] of [
+      ['gina', 404],
+      ['milo', 403],
+    ] as const) {
+      const options = { from: `<${aorOf(user)}>;tag=x`, contact: `<${gruu}>` };
+      const callId = await callAs(caller, user, aorOf('nobody'), 'INVITE', options);
+      expect((await caller.next(isFinal(callId))).message.status).toBe(status);
+    }
+  });
+
+  it('to a GRUU is asked for like any other', async () => {
+    const target = `${aorOf('milo')};gr=0`;
+    expect(await statusOf(caller, target, 'MESSAGE', DORA)).toBe(407);
+    expect(await statusOf(caller, target, 'MESSAGE', STRANGER)).toBe(404);
   });
 
   it('by a wrong password is challenged again', async () => {

@@ -13,6 +13,7 @@ import { Offspring } from '../../src/proxy/offspring.ts';
 import { Responses } from '../../src/proxy/response.ts';
 import { ProxyTransactions } from '../../src/proxy/transactions.ts';
 import type { Binding } from '../../src/registrar/binding.ts';
+import { Gruus } from '../../src/registrar/gruu.ts';
 import { DEFAULT_POLICY } from '../../src/registrar/register.ts';
 import type { LocationStore } from '../../src/registrar/store.ts';
 import { LocalHome } from '../../src/shard/home.ts';
@@ -116,6 +117,7 @@ export class Forks extends Rig {
       counters: this.counters,
       clock: this.clock,
       policy: DEFAULT_POLICY,
+      gruus: new Gruus(new Uint8Array(32)),
       coreListener: 0,
       flowTimer: 120,
       registrationSeen: () => {},

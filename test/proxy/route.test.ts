@@ -436,7 +436,12 @@ describe('a domain that is served here', () => {
   it('is also this proxy where a Route names it', () => {
     const rig = new Rig({ domains: ['example.com'], upstream: false });
     const seen: string[] = [];
-    rig.home = { register: () => seen.push('register'), request: () => seen.push('request') };
+    rig.home = {
+      register: () => seen.push('register'),
+      request: () => seen.push('request'),
+      isFromGruu: () => false,
+      usesForeignGruu: () => false,
+    };
     rig.take(request({ lines: route('<sip:example.com;lr>') }));
     rig.take(
       request({
@@ -452,7 +457,12 @@ describe('a domain that is served here', () => {
   it('takes its own requests and nobody else, by name, default port or a port of ours', () => {
     const rig = new Rig({ domains: ['Example.COM', '127.0.0.1'], upstream: false });
     let seen = 0;
-    rig.home = { register: () => seen++, request: () => seen++ };
+    rig.home = {
+      register: () => seen++,
+      request: () => seen++,
+      isFromGruu: () => false,
+      usesForeignGruu: () => false,
+    };
     for (const uri of [
       'sip:bob@example.com',
       'sip:bob@EXAMPLE.com:5060',

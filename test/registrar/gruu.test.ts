@@ -7,6 +7,7 @@ import { KeyFault } from '../../src/flow/keyring.ts';
 import type { Binding } from '../../src/registrar/binding.ts';
 import { Gruus } from '../../src/registrar/gruu.ts';
 import { loadGruuKey, parseGruuKey } from '../../src/registrar/gruu-key.ts';
+import { unquote } from '../../src/wire/nameaddr.ts';
 import { canonicalAor, equalUri, parseSipUri, type SipUri } from '../../src/wire/uri.ts';
 import { DORA } from './requests.ts';
 
@@ -176,9 +177,8 @@ describe('a temporary GRUU', () => {
     const longest = gruus.temporary(`sip:${'a'.repeat(255)}@example.net`, URN, EPOCH) as string;
     expect(uriOf(longest).user?.length).toBeLessThanOrEqual(512);
     expect(read(longest)?.aor).toBe(`sip:${'a'.repeat(255)}@example.net`);
-    const pair = gruus.of(`sip:${'a'.repeat(256)}@example.net`, binding({}));
-    expect(pair?.public).toMatch(/;gr=/);
-    expect(pair?.temporary).toBeUndefined();
+    const params = gruus.inContacts(`sip:${'a'.repeat(256)}@example.net`)(binding({}));
+    expect(params.map(([name]) => name)).toEqual(['pub-gruu']);
   });
 });
 
@@ -209,16 +209,35 @@ describe('the bindings that a GRUU names', () => {
     const flows = plain.map((b, i) => ({ ...b, regId: i + 1 }));
     expect(named(gruus.public(DORA, URN), flows)).toEqual(['a', 'b', 'c']);
   });
+});
 
-  it('have a public and a temporary GRUU each, with the scheme of their Contact, if they have an instance-id', () => {
-    const pair = gruus.of(DORA, binding({ contact: 'SIPS:d@192.0.2.1' }));
-    expect(pair?.public).toMatch(/^sips:dora@example\.net;gr=/);
-    expect(pair?.temporary).toMatch(/^sips:tgruu\./);
-    expect(read(pair?.temporary as string)).toMatchObject({ aor: DORA, epoch: EPOCH });
-    expect(gruus.of(DORA, { ...binding({}), instance: undefined } as unknown as Binding)).toBeUndefined();
-    expect(
-      gruus.of(DORA, { ...binding({}), epoch: undefined } as unknown as Binding)?.temporary,
-    ).toBeUndefined();
+describe('the Contacts of a 200', () => {
+  const uriIn = (value: string | undefined) => uriOf(unquote(value ?? '') ?? '');
+
+  it('have both GRUUs if they have an instance-id, the same for all of a device [5627-5.2-01]', () => {
+    const params = gruus.inContacts(DORA);
+    const [pub, temp] = params(binding({}));
+    expect([pub[0], temp[0]]).toEqual(['pub-gruu', 'temp-gruu']);
+    expect(gruus.read(uriIn(pub[1]))?.aor).toBe(DORA);
+    expect(gruus.read(uriIn(temp[1]))).toMatchObject({ aor: DORA, epoch: EPOCH });
+    expect(params(binding({ key: 'another' }))).toEqual([pub, temp]);
+    expect(params(binding({ instance: 'urn:x:2' }))[0]).not.toEqual(pub);
+    expect(params({ ...binding({}), instance: undefined } as unknown as Binding)).toEqual([]);
+    expect(gruus.inContacts(DORA)(binding({}))[1]).not.toEqual(temp);
+  });
+
+  it('have sips GRUUs if they are sips URIs', () => {
+    const [pub, temp] = gruus.inContacts(DORA)(binding({ contact: 'SIPS:d@192.0.2.1' }));
+    for (const [, value] of [pub, temp]) {
+      expect(uriIn(value).scheme).toBe('sips');
+      expect(gruus.read(uriIn(value))?.aor).toBe(DORA);
+    }
+  });
+
+  it('are quoted so that what a phone unquotes is the URI', () => {
+    const aor = 'sip:a\\b@example.net';
+    const [pub] = gruus.inContacts(aor)(binding({}));
+    expect(gruus.read(uriIn(pub[1]))?.aor).toBe(aor);
   });
 });
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { answerRegister, type RegisterAnswer } from '../../src/registrar/answer.ts';
 import { flowKey } from '../../src/registrar/binding.ts';
+import { Gruus } from '../../src/registrar/gruu.ts';
 import { Location } from '../../src/registrar/location.ts';
 import {
   DEFAULT_POLICY,
@@ -396,6 +397,35 @@ describe.each(BACKENDS)('a registrar with the $name store', ({ make }) => {
     expect(as('sip:dora@198.51.100.7')).toBe(200);
   });
 
+  it('refuses a contact that is a temporary GRUU of the address, and takes one of another [5627-5.1-01]', () => {
+    const gruus = new Gruus(new Uint8Array(32));
+    const as = (uri: string | undefined) =>
+      register({
+        contacts: [`<${uri}>;${INSTANCE}`],
+        callId: `${uri}`,
+        aorOfGruu: (uri) => gruus.read(uri)?.aor,
+      }).status;
+    expect(as(gruus.temporary(DORA, URN, 1))).toBe(403);
+    expect(as(gruus.temporary('sip:eve@example.net', URN, 1))).toBe(200);
+    expect(as(gruus.public('sip:eve@example.net', URN))).toBe(200);
+  });
+
+  it('knows gruu in Supported and in Require, and never says it [5627-5.2-02]', () => {
+    const asked = (changes: Partial<RegisterRequest>) => {
+      const decision = decideRegister(request(changes), DEFAULT_POLICY);
+      if (decision.kind === 'reject') throw new Error(decision.reason);
+      return decision.gruu;
+    };
+    expect(asked({})).toBe(false);
+    expect(asked({ supported: ['path', 'GRUU, outbound'] })).toBe(true);
+    expect(asked({ require: ['gruu'] })).toBe(true);
+    expect(asked({ contacts: [], supported: ['gruu'] })).toBe(true);
+    const { status, headers } = register({ supported: ['path, outbound, gruu'], require: ['gruu'] });
+    expect(status).toBe(200);
+    for (const line of headers.filter((h) => /^(Require|Supported):/.test(h)))
+      expect(line).not.toContain('gruu');
+  });
+
   it('limits the bindings of an address, refreshes excepted [RG-6-16]', () => {
     const policy = { maxContacts: 2 };
     const flow = (regId: number, cseq: number) =>
@@ -423,7 +453,7 @@ describe('a registrar whose store does not take the registration', () => {
     ['error', 500],
     ['flow-closed', 500],
   ] as const)('(%s) says %i and never 200', (status, code) => {
-    const accepted = { now: START, path: [], requireOutbound: true };
+    const accepted = { now: START, path: [], requireOutbound: true, gruu: true };
     const answer = answerRegister(accepted, { status, bindings: [], count: 0 });
     expect(answer.status).toBe(code);
     expect(answer.headers).toEqual(code === 503 ? ['Retry-After: 5'] : []);

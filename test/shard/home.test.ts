@@ -1,5 +1,6 @@
 /** Registrar and authoritative proxy of one process, with a store that answers at once or when it is told to. */
 import { describe, expect, it } from 'vitest';
+import { Gruus } from '../../src/registrar/gruu.ts';
 import { Location } from '../../src/registrar/location.ts';
 import { MemoryBackend } from '../../src/registrar/memory.ts';
 import { DEFAULT_POLICY } from '../../src/registrar/register.ts';
@@ -10,6 +11,7 @@ import { OPEN } from '../../src/shared/flow-table.ts';
 import {
   answer,
   CLIENT,
+  CORE,
   endpoint,
   headers,
   OWN_ROUTE,
@@ -69,6 +71,8 @@ class FakeStore implements LocationStore {
 
 class Site extends Rig {
   readonly store = new FakeStore();
+  readonly gruus = new Gruus(new Uint8Array(32));
+  readonly local: LocalHome;
   readonly seen: [slot: number, expires: number, outbound: boolean][] = [];
 
   constructor(options: RigOptions = {}) {
@@ -85,11 +89,12 @@ class Site extends Rig {
       counters: this.counters,
       clock: this.clock,
       policy: DEFAULT_POLICY,
+      gruus: this.gruus,
       coreListener: 0,
       flowTimer: 120,
       registrationSeen: (slot, expires, outbound) => this.seen.push([slot, expires, outbound]),
     });
-    this.home = home;
+    this.home = this.local = home;
     this.flows.ended = (slot, generation) => home.flowEnded(slot, generation);
   }
 
@@ -315,4 +320,78 @@ it('a binding made through a trusted edge is reached by its Path', () => {
   expect(got).toMatchObject({ way: 'datagram', to: '198.51.100.50:5060' });
   expect(startLine(got)).toBe('MESSAGE sip:bob@10.0.0.2:6000 SIP/2.0');
   expect(headers(got, 'Route')).toEqual(['<sip:tok@198.51.100.50:5060;lr;ob>']);
+});
+
+describe('a device behind a trusted edge, by its GRUU', () => {
+  const EDGE = '198.51.100.50:5060';
+  const HOP = `<sip:tok@${EDGE};lr;ob>`;
+  const STRANGER = { from: '203.0.113.200:5060' };
+  const bound = (options: RigOptions = {}) => {
+    const s = new Site(options);
+    const via = 'SIP/2.0/UDP edge2;branch=z9hG4bK1, SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK2';
+    const lines = ['Supported: path, outbound, gruu', `Path: ${HOP}`];
+    const ok = s.one(register({ via, lines }), { from: EDGE, trusted: true });
+    const gruu = /pub-gruu="([^"]*)"/.exec(headers(ok, 'Contact')[0])?.[1] as string;
+    return { s, gruu };
+  };
+  const bye = (uri: string, ...routes: string[]) =>
+    request({
+      method: 'BYE',
+      uri,
+      to: '<sip:bob@example.com>;tag=1',
+      lines: routes.map((r) => `Route: ${r}`),
+    });
+
+  it('is reached from anywhere along a Route that its Path leads to as well [5627-6.1-05]', () => {
+    const { s, gruu } = bound();
+    for (const hop of [HOP, `<sip:another-flow@${EDGE};lr>`, '<sip:198.51.100.50;lr>']) {
+      const got = s.one(bye(gruu, `<sip:${OWN_ROUTE};lr>`, hop), STRANGER);
+      expect(got).toMatchObject({ way: 'datagram', to: EDGE });
+      expect(startLine(got)).toBe('BYE sip:bob@10.0.0.2:6000 SIP/2.0');
+      expect(headers(got, 'Route')).toEqual([hop]);
+    }
+  });
+
+  it('is no way to any other host [5627-6.1-05]', () => {
+    const { s, gruu } = bound();
+    for (const hop of [
+      '<sip:203.0.113.99;lr>',
+      '<sip:tok@198.51.100.50:5999;lr>',
+      '<sip:tok@198.51.100.51;lr>',
+    ])
+      expect(status(s.one(bye(gruu, `<sip:${OWN_ROUTE};lr>`, hop), STRANGER))).toBe(403);
+    const invented = s.one(bye('sip:bob@example.com;gr=1', `<sip:${OWN_ROUTE};lr>`, HOP), STRANGER);
+    expect(status(invented)).toBe(404);
+  });
+
+  it('has its Contact at the end of Route where the next hop is a strict router', () => {
+    const { s, gruu } = bound();
+    const got = s.one(bye(gruu, `<sip:${OWN_ROUTE};lr>`, `<sip:${EDGE}>`), STRANGER);
+    expect(startLine(got)).toBe(`BYE sip:${EDGE} SIP/2.0`);
+    expect(headers(got, 'Route')).toEqual(['<sip:bob@10.0.0.2:6000>']);
+  });
+
+  it('is called by the upstream: this proxy records itself, without a flow [5627-6.2-02]', () => {
+    const { s, gruu } = bound({ upstream: CORE });
+    const upstream = { from: CORE, trusted: true, fromUpstream: true };
+    for (const uri of [gruu, 'sip:bob@example.com']) {
+      const got = s.one(request({ method: 'INVITE', uri, contact: '<sip:core@198.51.100.9>' }), upstream);
+      expect(headers(got, 'Record-Route')).toEqual([`<sip:${OWN_ROUTE};lr>`]);
+      expect(headers(got, 'Route')).toEqual([HOP]);
+    }
+  });
+});
+
+it('a GRUU in the Contact of somebody else than its user is told from his own', () => {
+  const s = new Site();
+  const uses = (contact: string, who: string) => {
+    s.take(request({ method: 'INVITE', uri: 'sip:nobody@example.com', contact: `<${contact}>` }));
+    return s.local.usesForeignGruu(who);
+  };
+  const [bob, eve] = ['sip:bob@example.com', 'sip:eve@example.com'];
+  for (const gruu of [s.gruus.public(bob, 'urn:x:1'), s.gruus.temporary(bob, 'urn:x:1', 1) as string]) {
+    expect([uses(gruu, bob), uses(gruu, eve)]).toEqual([false, true]);
+  }
+  for (const contact of ['sip:bob@10.0.0.2', 'sip:bob@example.com;gr=1', 'sip:bob@elsewhere.example;gr=1'])
+    expect(uses(contact, eve)).toBe(false);
 });

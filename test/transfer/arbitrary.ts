@@ -29,6 +29,7 @@ export const arbitraryBinding = (expiresAt: fc.Arbitrary<number>): fc.Arbitrary<
         expiresAt,
         updatedAt: number,
         order: fc.nat({ max: 2 ** 40 }),
+        epoch: fc.integer({ min: 1, max: 2 ** 40 }),
         flow: fc
           .tuple(fc.nat({ max: 65_535 }), number, number, number, fc.constantFrom('s', 'd'))
           .map(([node, slot, generation, life, kind]) => `${node}/${slot}.${generation}.${life}.${kind}`),
@@ -46,12 +47,14 @@ export const arbitraryBinding = (expiresAt: fc.Arbitrary<number>): fc.Arbitrary<
           'expiresAt',
           'updatedAt',
           'order',
+          'epoch',
         ],
       },
     )
-    .map(({ regId, ...rest }) => {
+    .map(({ regId, epoch, ...rest }) => {
       const { instance, contact } = rest;
       const outbound = instance !== undefined && regId > 0;
       const key = outbound ? outboundKey(instance, regId) : contactKey(contact);
-      return { key, regId: outbound ? regId : 0, ...rest } as Binding;
+      const device = instance === undefined ? {} : { epoch };
+      return { key, regId: outbound ? regId : 0, ...rest, ...device } as Binding;
     });
