@@ -75,7 +75,7 @@ export class Gruus {
   ): string | undefined {
     const at = aor.lastIndexOf('@');
     const user = Buffer.from(aor.slice(4, at), 'latin1');
-    if (at < 0 || user.length > MOST_USER_OCTETS) return undefined;
+    if (at < 0 || user.length > MOST_USER_OCTETS || !isEpoch(epoch)) return undefined;
     const host = aor.slice(at + 1);
     const length = HEAD_OCTETS + user.length;
     const open = Buffer.alloc(Math.ceil(length / PAD_OCTETS) * PAD_OCTETS);
@@ -187,6 +187,8 @@ export class Gruus {
     return createHmac('sha256', this.#sealKey).update(salt).digest();
   }
 }
+
+const isEpoch = (epoch: number) => Number.isInteger(epoch) && epoch >= 0 && epoch < 2 ** 48;
 
 const quote = (text: string) => `"${text.replace(/["\\]/g, '\\$&')}"`;
 

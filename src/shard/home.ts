@@ -1,6 +1,6 @@
 /**
  * The served domains of a process that is registrar and authoritative proxy: REGISTER goes to the location
- * store, any other request to what is registered for its AOR. Bindings whose flow has ended are removed as
+ * store, any other request to what is registered for its AOR, or for the one device that a GRUU names. Bindings whose flow has ended are removed as
  * they are met.
  *
  * A request that must wait for the store, or that may go to several places, is parked.
@@ -488,8 +488,8 @@ export class LocalHome implements Home {
 
   #callerGruu(): Gruu | undefined {
     const { exchange, own, gruus } = this.#p;
-    const contact = parseNameAddr(firstValue(exchange.message, CONTACT) ?? '');
-    const uri = contact && parseSipUri(contact.uri);
+    const text = firstValue(exchange.message, CONTACT) ?? '';
+    const uri = /;gr\b/i.test(text) ? parseSipUri(parseNameAddr(text)?.uri ?? '') : undefined;
     return uri && own.servesHost(uri.host) ? gruus.read(uri) : undefined;
   }
 

@@ -249,6 +249,13 @@ describe('a variable that is set', () => {
     ]);
   });
 
+  it('with a shared store and no key for GRUUs warns: other registrars would not know them', () => {
+    const redis = { HOLDFAST_STORE: 'redis://h' };
+    expect(load(redis).warnings).toEqual([expect.stringMatching(/^HOLDFAST_GRUU_KEY is not set/) as unknown]);
+    expect(load({ ...redis, HOLDFAST_GRUU_KEY: 'x' }).warnings).toEqual([]);
+    expect(load({ ...redis, ...EDGE }).warnings).toEqual([]);
+  });
+
   it('gives listeners their addresses, own and advertised', () => {
     const listen = (text: string, advertise?: string) =>
       loadConfig({ ...EDGE, HOLDFAST_LISTEN: text, HOLDFAST_ADVERTISE: advertise }).listen.map(
@@ -369,6 +376,7 @@ describe('a variable that is set', () => {
         HOLDFAST_STORE_SYNC: 'power',
         HOLDFAST_DATA: '/d',
         HOLDFAST_KEYS: '1:abc',
+        HOLDFAST_GRUU_KEY: 'abc',
         HOLDFAST_NODE: '0',
         HOLDFAST_FLOW_TIMER: '1',
         HOLDFAST_FLOW_GRACE: '3600',
@@ -386,6 +394,7 @@ describe('a variable that is set', () => {
       storeSync: 'power',
       dataDir: '/d',
       keys: '1:abc',
+      gruuKey: 'abc',
       node: 0,
       flowTimer: 1,
       flowGrace: 3600,

@@ -173,7 +173,9 @@ describe('a temporary GRUU', () => {
     );
   });
 
-  it('is not given where it would be too long', () => {
+  it('is not given where it would be too long, or for what is no epoch', () => {
+    for (const epoch of [-1, 1.5, 2 ** 48, Number.NaN])
+      expect(gruus.temporary(DORA, URN, epoch)).toBeUndefined();
     const longest = gruus.temporary(`sip:${'a'.repeat(255)}@example.net`, URN, EPOCH) as string;
     expect(uriOf(longest).user?.length).toBeLessThanOrEqual(512);
     expect(read(longest)?.aor).toBe(`sip:${'a'.repeat(255)}@example.net`);

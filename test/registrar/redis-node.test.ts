@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Agent, UdpAgent } from '../harness/agent.ts';
 import { newInstance } from '../harness/flows.ts';
+import { learn } from '../harness/gruus.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { isFinal, isRequest } from '../harness/inbox.ts';
 import { freshHost } from '../harness/ports.ts';
-import { bound, boundBecomes, call, Registrar, register } from '../harness/registrar.ts';
+import { bound, boundBecomes, call, Registrar, register, statusOf } from '../harness/registrar.ts';
 import { unique } from '../harness/sip.ts';
 import { hasRedis, RedisServer } from './redis-server.ts';
 
@@ -12,7 +13,12 @@ describe.skipIf(!hasRedis)('two nodes that share a Redis', () => {
   let redis: RedisServer;
   let one: Registrar;
   let two: Registrar;
-  const settings = (node: string) => ({ STORE: redis.url, NODE: node, MIN_EXPIRES: '1' });
+  const settings = (node: string) => ({
+    STORE: redis.url,
+    NODE: node,
+    MIN_EXPIRES: '1',
+    GRUU_KEY: Buffer.alloc(32, 5).toString('base64'),
+  });
   beforeAll(async () => {
     redis = await RedisServer.start('--appendonly', 'yes', '--appendfsync', 'always');
     one = await Registrar.start('memory', { settings: settings('1') });
@@ -42,6 +48,21 @@ describe.skipIf(!hasRedis)('two nodes that share a Redis', () => {
       await reaches(caller, phone, aor);
     },
   );
+
+  it('know the GRUUs that the other has given, and when a temporary one ends [5627-5.1-02 5627-5.1-03]', async () => {
+    const [phone, elsewhere] = [await one.client(), await two.client()];
+    const again = { user: unique('u'), instance: newInstance() };
+    const { gruus } = await learn(phone, { ...again, regId: 1 });
+    const caller = await two.client();
+    await reaches(caller, phone, gruus.public);
+    await reaches(caller, phone, gruus.temporary);
+    const other = await learn(elsewhere, { ...again, regId: 2 });
+    expect(other.gruus.public).toBe(gruus.public);
+    await reaches(await one.client(), elsewhere, gruus.temporary);
+    await learn(elsewhere, { ...again, regId: 2 }); // with another Call-ID
+    expect(await statusOf(caller, gruus.temporary)).toBe(404);
+    await reaches(caller, elsewhere, gruus.public);
+  });
 
   it('forget a phone at both when its connection to one ends [AP-7-07]', async () => {
     const phone = await one.connection();
