@@ -43,6 +43,21 @@ export type StoreConfig =
 
 export type AuthConfig = { kind: 'none' } | { kind: 'file'; path: string } | { kind: 'service'; url: string };
 
+/** What happens to a binding (registrar/events.ts). */
+export const EVENT_TYPES = ['register', 'refresh', 'unregister', 'expire', 'flow-lost'] as const;
+export type EventType = (typeof EVENT_TYPES)[number];
+
+/** Where events of bindings are posted to. */
+export interface WebhookConfig {
+  /** without credentials */
+  url: string;
+  /** value of the Authorization header */
+  authorization?: string;
+  /** key of the signature over each request */
+  secret?: string;
+  types: EventType[];
+}
+
 /** RFC 8760 */
 export type Algorithm = 'SHA-512-256' | 'SHA-256' | 'MD5';
 
@@ -65,6 +80,7 @@ export interface Config {
   algorithms: Algorithm[];
   /** who calls in the name of a user of ours, or out of our domains, must prove who he is */
   authCalls: boolean;
+  webhook: WebhookConfig | undefined;
   /** answer a REGISTER only after the store's flush */
   storeSync: 'process' | 'power';
   dataDir: string;

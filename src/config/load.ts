@@ -7,14 +7,18 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
 import { TCP, UDP } from '../wire/via.ts';
-import type {
-  Algorithm,
-  AuthConfig,
-  Config,
-  ListenerConfig,
-  Network,
-  StoreConfig,
-  UpstreamConfig,
+import {
+  type Algorithm,
+  type AuthConfig,
+  type Config,
+  EVENT_TYPES,
+  type EventType,
+  hasStore,
+  type ListenerConfig,
+  type Network,
+  type StoreConfig,
+  type UpstreamConfig,
+  type WebhookConfig,
 } from './config.ts';
 import { parseRedisUrl } from './redis-url.ts';
 
@@ -63,6 +67,10 @@ const KNOWN = [
   'ADMIN',
   'MIN_EXPIRES',
   'MAX_EXPIRES',
+  'EVENTS',
+  'EVENTS_URL',
+  'EVENTS_TOKEN',
+  'EVENTS_SECRET',
   'LOG',
 ];
 
@@ -162,6 +170,7 @@ export function load(env: Env): Loaded {
     algorithms: algorithms(text('AUTH_ALGORITHMS')),
     outboundOnly: choice('OUTBOUND_ONLY', 'off', ['on', 'off'] as const) === 'on',
     authCalls: choice('AUTH_CALLS', 'on', ['on', 'off'] as const) === 'on',
+    webhook: webhook(text('EVENTS_URL'), text('EVENTS_TOKEN'), text('EVENTS_SECRET'), text('EVENTS')),
     storeSync: choice('STORE_SYNC', 'process', ['process', 'power'] as const),
     dataDir,
     keys: text('KEYS'),
@@ -185,6 +194,8 @@ export function load(env: Env): Loaded {
     maxExpires: number('MAX_EXPIRES', 7_200, 60, 604_800),
     logLevel: choice('LOG', 'info', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const),
   };
+  if (config.webhook && !hasStore(config))
+    warnings.push('HOLDFAST_EVENTS_URL: there is no location store here, and so no events');
   if (config.minExpires > config.maxExpires)
     throw wrong(
       'MIN_EXPIRES',
@@ -350,6 +361,58 @@ function credentials(value: string | undefined): AuthConfig {
   if (value.startsWith('file:') && value.length > 5) return { kind: 'file', path: value.slice(5) };
   if (/^https?:\/\/[^/\s]+/.test(value) && URL.canParse(value)) return { kind: 'service', url: value };
   throw wrong('AUTH', value, 'none, file:PATH, http://HOST/... or https://HOST/...');
+}
+
+/** No value of these may stand in an error as it is: any of them may hold a secret. */
+function webhook(
+  value: string | undefined,
+  token: string | undefined,
+  secret: string | undefined,
+  types: string | undefined,
+): WebhookConfig | undefined {
+  const wanted = eventTypes(types);
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
+    throw wrong('EVENTS_TOKEN', '...', 'visible ASCII characters without blanks');
+  if (value === undefined) {
+    if (token !== undefined || secret !== undefined)
+      throw wrong('EVENTS_URL', '', 'http(s)://HOST/... where HOLDFAST_EVENTS_TOKEN or _SECRET is set');
+    return undefined;
+  }
+  const shown = value.replace(/\/\/.*@/, '//...@');
+  const allowed = 'http://[USER:PASSWORD@]HOST/... or https://..., without a fragment';
+  if (!/^https?:\/\/[^/\s]+/.test(value) || !URL.canParse(value)) throw wrong('EVENTS_URL', shown, allowed);
+  const url = new URL(value);
+  const { username, password, hash } = url;
+  if (hash !== '') throw wrong('EVENTS_URL', shown, allowed);
+  if (username !== '' && token !== undefined)
+    throw wrong('EVENTS_TOKEN', '...', 'credentials in HOLDFAST_EVENTS_URL or a token, not both');
+  url.username = '';
+  url.password = '';
+  const config: WebhookConfig = { url: url.href, types: wanted };
+  if (token !== undefined) config.authorization = `Bearer ${token}`;
+  else if (username !== '') {
+    const pair = basicPair(username, password);
+    if (pair === undefined) throw wrong('EVENTS_URL', shown, allowed);
+    config.authorization = `Basic ${Buffer.from(pair, 'utf8').toString('base64')}`;
+  }
+  if (secret !== undefined) config.secret = secret;
+  return config;
+}
+
+function basicPair(username: string, password: string): string | undefined {
+  try {
+    return `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  } catch {
+    return undefined;
+  }
+}
+
+function eventTypes(value: string | undefined): EventType[] {
+  if (value === undefined) return [...EVENT_TYPES];
+  const wanted = value.split(',').map((name) => name.trim());
+  if (wanted.some((name) => !EVENT_TYPES.includes(name as EventType)))
+    throw wrong('EVENTS', value, `${EVENT_TYPES.join(', ')}, or some of them`);
+  return EVENT_TYPES.filter((name) => wanted.includes(name));
 }
 
 const ALGORITHMS: readonly Algorithm[] = ['SHA-512-256', 'SHA-256', 'MD5'];

@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../observe/log.ts';
+import type { BindingEvent } from '../registrar/events.ts';
 import { STORE_STOP } from '../registrar/message.ts';
 import type { RedisReport, RedisThreadData } from '../registrar/redis-thread.ts';
-import type { StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
+import type { StoreEvents, StoreReady, StoreThreadData } from '../registrar/store-thread.ts';
 import type { ShardBoot } from '../shard/boot.ts';
 import type { Mesh } from '../shared/mesh.ts';
 
@@ -20,15 +21,17 @@ const STORE_READY_MS = 120_000;
 
 const ENTRY = { store: '../registrar/store-thread.ts', redis: '../registrar/redis-thread.ts' };
 
-type Place = Pick<ShardBoot, 'mesh' | 'store' | 'eventfds'>;
+type Place = Pick<ShardBoot, 'mesh' | 'store' | 'eventfds' | 'clock'>;
 
+/** `watch`: gets what happens to bindings, in order; without it the store makes no events. */
 export async function startStore(
   config: Config,
   incarnation: number,
   boot: Place,
   log: Logger,
+  watch?: (events: readonly BindingEvent[]) => void,
 ): Promise<Worker> {
-  const data = dataOf(config, incarnation, boot);
+  const data = dataOf(config, incarnation, boot, watch !== undefined);
   const worker = new Worker(join(import.meta.dirname, ENTRY[data.role]), { workerData: data });
   const ready = new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('the location store did not open')), STORE_READY_MS);
@@ -38,7 +41,10 @@ export async function startStore(
     });
     worker.once('error', reject);
   });
-  worker.on('message', (message: StoreReady | RedisReport) => tell(message, config, log));
+  worker.on('message', (message: StoreReady | StoreEvents | RedisReport) => {
+    if (message.kind === 'store-events') watch?.(message.events);
+    else tell(message, config, log);
+  });
   await ready;
   worker.on('error', (error: Error) => {
     // Registrations cannot be answered any more; a start anew finds all that was acknowledged.
@@ -48,9 +54,20 @@ export async function startStore(
   return worker;
 }
 
-function dataOf(config: Config, incarnation: number, boot: Place): StoreThreadData | RedisThreadData {
+function dataOf(
+  config: Config,
+  incarnation: number,
+  boot: Place,
+  watched: boolean,
+): StoreThreadData | RedisThreadData {
   const { store, storeSync: durability, node } = config;
-  const place = { mesh: boot.mesh, participant: boot.store, incarnation };
+  const place = {
+    mesh: boot.mesh,
+    participant: boot.store,
+    incarnation,
+    clock: boot.clock,
+    ...(watched && { watchedAs: node }),
+  };
   const wake = boot.eventfds.length > 0 ? { wakeFds: boot.eventfds } : {};
   if (store.kind === 'redis') return { role: 'redis', ...place, target: store.target, node, ...wake };
   return {

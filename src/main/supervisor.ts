@@ -169,7 +169,10 @@ export class Supervisor {
     const { boot, mail } = this.#p;
     if (boot.store === 0) return;
     const flow = flowKey(slot, generation, boot.incarnation, datagram);
-    const message = encodeRequest({ id: NO_ANSWER, op: { kind: 'flow-closed', flow } });
+    const message = encodeRequest({
+      id: NO_ANSWER,
+      op: { kind: 'flow-closed', flow, cause: Cause.SHARD_LOST },
+    });
     mail.send(boot.store, STORE_REQUEST, 0, message, 0, message.length);
   }
 

@@ -1,6 +1,6 @@
 import { Packr } from 'msgpackr';
 import { type HeaderParam, unquote } from '../wire/nameaddr.ts';
-import { canonicalUri, parseUri } from '../wire/uri.ts';
+import { canonicalUri, equalUri, parseUri } from '../wire/uri.ts';
 
 /**
  * A binding: what a registrar keeps for one contact of an address-of-record, and the keys by which
@@ -88,6 +88,22 @@ export function contactKey(contact: string): string {
 }
 
 export const isContactKey = (key: string): boolean => key.startsWith('c:');
+
+/** By key; a Contact URI also by the comparison of 19.1.4, which no key can express. */
+export function indexOfBinding(
+  bindings: readonly Binding[],
+  contact: Pick<Binding, 'key' | 'contact'>,
+): number {
+  const exact = bindings.findIndex((binding) => binding.key === contact.key);
+  if (exact >= 0 || !isContactKey(contact.key)) return exact;
+  const uri = parseUri(contact.contact);
+  if (!uri) return -1;
+  return bindings.findIndex((binding) => {
+    if (!isContactKey(binding.key)) return false;
+    const other = parseUri(binding.contact);
+    return other !== undefined && equalUri(uri, other);
+  });
+}
 
 /**
  * Highest q, then most recently registered, then lowest reg-id. The clock is too coarse for "most

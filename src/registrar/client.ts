@@ -72,8 +72,8 @@ export class StoreClient implements LocationStore {
     this.#tell(ifOrder === undefined ? { kind: 'remove', aor, key } : { kind: 'remove', aor, key, ifOrder });
   }
 
-  flowClosed(flow: string): void {
-    this.#tell({ kind: 'flow-closed', flow });
+  flowClosed(flow: string, cause?: number): void {
+    this.#tell(cause === undefined ? { kind: 'flow-closed', flow } : { kind: 'flow-closed', flow, cause });
   }
 
   #ask(op: StoreOp, done: (result: StoreResult) => void): void {

@@ -1,5 +1,6 @@
-import { equalUri, parseUri } from '../wire/uri.ts';
-import { type Binding, byPreference, incarnationOf, isContactKey, isStreamFlow } from './binding.ts';
+import { causeWord } from '../shared/cause.ts';
+import { type Binding, byPreference, incarnationOf, indexOfBinding, isStreamFlow } from './binding.ts';
+import { type End, earliest, FLOW_FAILED, type Journal, RESTARTED, UNREGISTERED } from './events.ts';
 import type { Backend, ContactUpdate, StoreOp, StoreResult, StoreStatus, UpdateOp } from './store.ts';
 
 /**
@@ -8,7 +9,8 @@ import type { Backend, ContactUpdate, StoreOp, StoreResult, StoreStatus, UpdateO
  * Guarantees: a REGISTER is applied completely or not at all; (Call-ID, CSeq) is compared per key
  * (RFC 3261 10.3 step 7); bindings of a flow go when the flow closes, whatever their AOR, also if the
  * news overtakes the REGISTER. It reads no clock, and it holds in memory only what the backend cannot
- * answer: which AORs a flow serves (one map entry a flow), the last order, the count.
+ * answer: which AORs a flow serves (one map entry a flow), the last order, the count; where somebody watches,
+ * also when each AOR is to be looked at.
  *
  * Expired bindings are never seen; `sweep` only gives their space back, a slice at a time.
  */
@@ -25,6 +27,8 @@ interface Change {
 
 export class Location {
   readonly #backend: Backend;
+  /** where changes are written down, if anybody watches */
+  readonly #journal: Journal | undefined;
   /** one AOR as such, several as a set: nearly every flow serves one */
   readonly #flows = new Map<string, string | Set<string>>();
   readonly #closed = new Set<string>();
@@ -35,8 +39,9 @@ export class Location {
   #touched: Map<string, Change> | undefined;
 
   /** Reads the whole backend once. */
-  constructor(backend: Backend) {
+  constructor(backend: Backend, journal?: Journal) {
     this.#backend = backend;
+    this.#journal = journal;
     this.#load();
   }
 
@@ -46,6 +51,7 @@ export class Location {
       const chunk = this.#backend.scan(after, LOAD_CHUNK);
       for (const [aor, bindings] of chunk) {
         this.#link(aor, bindings);
+        this.#journal?.deadlines.set(aor, earliest(bindings));
         this.#count += bindings.length;
         for (const binding of bindings) this.#order = Math.max(this.#order, binding.order);
       }
@@ -62,10 +68,12 @@ export class Location {
   /** Runs `work` as one transaction of the backend; if the commit fails, nothing of it has happened, and it throws. */
   batch<T>(work: () => T): T {
     this.#touched = new Map();
+    const written = this.#journal?.length ?? 0;
     try {
       return this.#backend.transaction(work);
     } catch (error) {
       for (const [aor, { before, after }] of this.#touched) this.#account(aor, after, before);
+      this.#journal?.forget(written);
       throw error;
     } finally {
       this.#touched = undefined;
@@ -81,7 +89,7 @@ export class Location {
       case 'remove':
         return answer('ok', [], this.remove(op.aor, op.key, op.ifOrder) ? 1 : 0);
       case 'flow-closed':
-        return answer('ok', [], this.flowClosed(op.flow));
+        return answer('ok', [], this.flowClosed(op.flow, op.cause));
       case 'list':
         return { ...answer('ok', [], this.#count), aors: this.list(op.after, op.limit) };
     }
@@ -106,7 +114,7 @@ export class Location {
     // A limit that was lowered does not keep those who are in from refreshing.
     if (next.length > op.maxContacts && next.length > live.length) return answer('full');
     if (next.length !== stored.length || next.some((binding, i) => binding !== stored[i])) {
-      this.#store(op.aor, stored, next);
+      this.#store(op.aor, stored, next, UNREGISTERED, op.now);
     }
     return answer('ok', next.toSorted(byPreference));
   }
@@ -129,7 +137,9 @@ export class Location {
     return withEpochs(live, next, op.callId, order);
   }
 
-  #store(aor: string, stored: Binding[], next: Binding[]): void {
+  /** `end`: why bindings go, other than by their time. */
+  #store(aor: string, stored: Binding[], next: Binding[], end: End, now?: number): void {
+    this.#journal?.note(aor, stored, next, end, now);
     const change = this.#touched?.get(aor);
     if (change) change.after = next;
     else this.#touched?.set(aor, { before: stored, after: next });
@@ -140,6 +150,7 @@ export class Location {
   #account(aor: string, before: Binding[], after: Binding[]): void {
     this.#unlink(aor, before, after);
     this.#link(aor, after);
+    this.#journal?.deadlines.set(aor, earliest(after));
     this.#count += after.length - before.length;
   }
 
@@ -148,12 +159,12 @@ export class Location {
     const stored = this.#backend.get(aor) ?? [];
     const next = stored.filter((b) => b.key !== key || (ifOrder !== undefined && b.order !== ifOrder));
     if (next.length === stored.length) return false;
-    this.#store(aor, stored, next);
+    this.#store(aor, stored, next, FLOW_FAILED);
     return true;
   }
 
-  /** How many bindings went. 5626 §7: all that use the flow, regardless of AOR. */
-  flowClosed(flow: string): number {
+  /** How many bindings went. 5626 §7: all that use the flow, regardless of AOR. `cause`: of shared/cause.ts. */
+  flowClosed(flow: string, cause?: number): number {
     this.#closed.add(flow);
     if (this.#closed.size > CLOSED_REMEMBERED) {
       for (const oldest of this.#closed) {
@@ -161,10 +172,10 @@ export class Location {
         break;
       }
     }
-    return this.#retire(flow);
+    return this.#retire(flow, flowLost(cause));
   }
 
-  #retire(flow: string): number {
+  #retire(flow: string, end: End): number {
     const served = this.#flows.get(flow);
     if (served === undefined) return 0;
     let gone = 0;
@@ -172,7 +183,7 @@ export class Location {
       const stored = this.#backend.get(aor) ?? [];
       const next = stored.filter((binding) => binding.flow !== flow);
       gone += stored.length - next.length;
-      this.#store(aor, stored, next);
+      this.#store(aor, stored, next, end);
     }
     this.#flows.delete(flow);
     return gone;
@@ -187,23 +198,29 @@ export class Location {
       isStreamFlow(flow) && incarnationOf(flow) !== incarnation && !adopted.has(flow);
     let gone = 0;
     this.batch(() => {
-      for (const flow of [...this.#flows.keys()]) if (dead(flow)) gone += this.#retire(flow);
+      for (const flow of [...this.#flows.keys()]) if (dead(flow)) gone += this.#retire(flow, RESTARTED);
     });
     return gone;
   }
 
-  /** Looks at up to `budget` AORs, goes on where it ended last time. How many expired bindings went. */
+  /**
+   * Looks at up to `budget` AORs, goes on where it ended last time; where somebody watches, first at up to
+   * `budget` of those whose time has come. How many expired bindings went.
+   */
   sweep(now: number, budget: number): number {
+    let gone = 0;
+    for (const aor of this.#journal?.deadlines.due(now, budget) ?? [])
+      gone += this.#expire(aor, this.#backend.get(aor) ?? [], now);
     const chunk = this.#backend.scan(this.#cursor, budget);
     this.#cursor = chunk.length < budget ? undefined : chunk[chunk.length - 1][0];
-    let gone = 0;
-    for (const [aor, stored] of chunk) {
-      const next = stored.filter((binding) => binding.expiresAt > now);
-      if (next.length === stored.length) continue;
-      gone += stored.length - next.length;
-      this.#store(aor, stored, next);
-    }
+    for (const [aor, stored] of chunk) gone += this.#expire(aor, stored, now);
     return gone;
+  }
+
+  #expire(aor: string, stored: Binding[], now: number): number {
+    const next = stored.filter((binding) => binding.expiresAt > now);
+    if (next.length < stored.length) this.#store(aor, stored, next, UNREGISTERED, now);
+    return stored.length - next.length;
   }
 
   #link(aor: string, bindings: Binding[]): void {
@@ -234,6 +251,9 @@ export function liveBindings(bindings: Binding[] | undefined, now: number): Bind
   return bindings ? bindings.filter((binding) => binding.expiresAt > now).sort(byPreference) : [];
 }
 
+export const flowLost = (cause: number | undefined): End =>
+  cause === undefined ? { type: 'flow-lost' } : { type: 'flow-lost', cause: causeWord(cause) };
+
 export function answer(status: StoreStatus, bindings: Binding[] = [], count = 0): StoreResult {
   return { status, bindings, count };
 }
@@ -241,19 +261,6 @@ export function answer(status: StoreStatus, bindings: Binding[] = [], count = 0)
 /** RFC 3261 10.3 step 6: `*` fails if a binding of this Call-ID has a CSeq that is not lower. */
 function clear(live: Binding[], op: UpdateOp): Binding[] | undefined {
   return live.some((binding) => binding.callId === op.callId && op.cseq <= binding.cseq) ? undefined : [];
-}
-
-/** By key; a Contact URI also by the comparison of 19.1.4, which no key can express. */
-export function indexOfBinding(bindings: Binding[], contact: Pick<Binding, 'key' | 'contact'>): number {
-  const exact = bindings.findIndex((binding) => binding.key === contact.key);
-  if (exact >= 0 || !isContactKey(contact.key)) return exact;
-  const uri = parseUri(contact.contact);
-  if (!uri) return -1;
-  return bindings.findIndex((binding) => {
-    if (!isContactKey(binding.key)) return false;
-    const other = parseUri(binding.contact);
-    return other !== undefined && equalUri(uri, other);
-  });
 }
 
 /**

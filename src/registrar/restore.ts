@@ -1,5 +1,4 @@
-import type { Binding } from './binding.ts';
-import { indexOfBinding } from './location.ts';
+import { type Binding, indexOfBinding } from './binding.ts';
 import type { Backend } from './store.ts';
 
 /**

@@ -1,3 +1,4 @@
+import type { BindingEvent, Journal } from './events.ts';
 import { answer, Location } from './location.ts';
 import { NO_ANSWER, type StoreRequest } from './message.ts';
 import type { Backend, StoreResult } from './store.ts';
@@ -20,13 +21,22 @@ export interface Reply {
   result: StoreResult;
 }
 
+const NO_EVENTS: readonly BindingEvent[] = [];
+
 export class StoreService {
   readonly location: Location;
   /** requests that failed in the backend */
   failures = 0;
+  readonly #journal: Journal | undefined;
 
-  constructor(backend: Backend) {
-    this.location = new Location(backend);
+  constructor(backend: Backend, journal?: Journal) {
+    this.#journal = journal;
+    this.location = new Location(backend, journal);
+  }
+
+  /** What has happened since it was asked last, of what was committed. */
+  takeEvents(): readonly BindingEvent[] {
+    return this.#journal?.take() ?? NO_EVENTS;
   }
 
   handle(batch: readonly Delivery[]): Reply[] {

@@ -1,5 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { Clock, type ClockDescriptor } from '../shared/clock.ts';
 import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.ts';
+import { type BindingEvent, Journal } from './events.ts';
 import { LmdbBackend, type LmdbOptions } from './lmdb.ts';
 import { MemoryBackend } from './memory.ts';
 import { decodeRequest, STORE_REQUEST, STORE_STOP } from './message.ts';
@@ -23,6 +25,9 @@ export interface StoreThreadData {
   /** of this life of the node; stream flows of another one are retired, but for `adopted` */
   incarnation: number;
   adopted?: string[];
+  clock: ClockDescriptor;
+  /** what happens to bindings is posted to main, as of this node */
+  watchedAs?: number;
   /** eventfd of each participant, by its place; absent where all wait on the word of their bell (core backend) */
   wakeFds?: number[];
 }
@@ -37,6 +42,12 @@ export interface StoreReady {
   setAside?: string;
 }
 
+/** Posted to main after each commit that changed bindings, if they are watched. */
+export interface StoreEvents {
+  kind: 'store-events';
+  events: readonly BindingEvent[];
+}
+
 /** requests in one transaction: bounds how long the first waits for the last */
 const BATCH = 512;
 const RETRY_MS = 2;
@@ -49,22 +60,39 @@ class StoreThread {
   readonly #replies: Replies;
   #batch: Delivery[] = [];
   #stopping = false;
+  readonly #now: () => number;
+  readonly #post: (message: StoreEvents) => void;
   #nextSweep = 0;
 
-  constructor(mesh: Mesh, service: StoreService, ringBytes: number) {
+  constructor(
+    mesh: Mesh,
+    service: StoreService,
+    ringBytes: number,
+    now: () => number,
+    post: (message: StoreEvents) => void,
+  ) {
     this.#mesh = mesh;
     this.#service = service;
+    this.#now = now;
+    this.#post = post;
     this.#replies = new Replies(mesh, ringBytes);
   }
 
   /** Returns after STORE_STOP. */
   run(): void {
+    this.#tell(); // what the start has retired
     while (!this.#stopping) {
       this.#replies.retry();
       this.#mesh.receive(this.#onMessage, BATCH);
-      if (this.#batch.length > 0) this.#handle();
-      else this.#rest();
+      const idle = this.#batch.length === 0;
+      if (!idle) this.#handle();
+      if (!this.#sweep() && idle) this.#rest();
     }
+  }
+
+  #tell(): void {
+    const events = this.#service.takeEvents();
+    if (events.length > 0) this.#post({ kind: 'store-events', events });
   }
 
   readonly #onMessage: MessageHandler = (from, type, ring) => {
@@ -82,35 +110,45 @@ class StoreThread {
     const batch = this.#batch;
     this.#batch = [];
     for (const reply of this.#service.handle(batch)) this.#replies.send(reply);
+    this.#tell();
+  }
+
+  /** Once a second, and on while there is much to sweep. False: it was not time. */
+  #sweep(): boolean {
+    const now = this.#now();
+    if (now < this.#nextSweep) return false;
+    const gone = this.#service.sweep(now, SWEEP_AORS);
+    this.#nextSweep = gone < SWEEP_AORS ? now + SWEEP_MS : now;
+    this.#tell();
+    return true;
   }
 
   #rest(): void {
-    const now = Date.now();
-    if (now >= this.#nextSweep || this.#nextSweep - now > SWEEP_MS) {
-      this.#service.sweep(now, SWEEP_AORS);
-      this.#nextSweep = now + SWEEP_MS;
-      return;
-    }
     const { bell } = this.#mesh;
     bell.prepareSleep();
     if (this.#stopping || !this.#mesh.isQuiet()) bell.awake();
-    else bell.wait(this.#replies.held > 0 ? RETRY_MS : this.#nextSweep - now);
+    else bell.wait(this.#replies.held > 0 ? RETRY_MS : Math.max(0, this.#nextSweep - this.#now()));
   }
 }
 
 async function runStoreThread(
   data: StoreThreadData,
-  ready: (message: StoreReady) => void,
+  post: (message: StoreReady | StoreEvents) => void,
   wake?: (participant: number) => boolean,
 ): Promise<void> {
   const backend = data.store.kind === 'memory' ? new MemoryBackend() : new LmdbBackend(data.store);
-  const service = new StoreService(backend);
+  const clock = new Clock(data.clock);
+  const now = () => Math.floor(clock.wall());
+  const service = new StoreService(
+    backend,
+    data.watchedAs === undefined ? undefined : new Journal(data.watchedAs, now),
+  );
   const retired = service.location.retireOtherIncarnations(data.incarnation, new Set(data.adopted));
   const mesh = new Mesh(data.mesh, data.participant, wake);
   const message: StoreReady = { kind: 'store-ready', bindings: service.location.count, retired };
   if (backend instanceof LmdbBackend && backend.setAside !== undefined) message.setAside = backend.setAside;
-  ready(message);
-  new StoreThread(mesh, service, data.mesh.ringBytes).run();
+  post(message);
+  new StoreThread(mesh, service, data.mesh.ringBytes, now, post).run();
   await backend.close();
 }
 

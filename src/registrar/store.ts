@@ -55,6 +55,8 @@ export interface RemoveOp {
 export interface FlowClosedOp {
   kind: 'flow-closed';
   flow: string;
+  /** a code of shared/cause.ts, where it is known */
+  cause?: number;
 }
 
 /** A page of the addresses-of-record after `after`, for operators. */
@@ -98,7 +100,7 @@ export interface LocationStore {
   lookup(aor: string, now: number, done: (result: StoreResult) => void): void;
   list(after: string | undefined, limit: number, done: (result: StoreResult) => void): void;
   remove(aor: string, key: string, ifOrder?: number): void;
-  flowClosed(flow: string): void;
+  flowClosed(flow: string, cause?: number): void;
 }
 
 /**

@@ -513,10 +513,10 @@ export class LocalHome implements Home {
 
   // ---- flows and the store
 
-  flowEnded(slot: number, generation: number): void {
+  flowEnded(slot: number, generation: number, cause?: number): void {
     const { flows, store } = this.#p;
     const datagram = flows.table.transport(slot) === TRANSPORT_UDP;
-    store.flowClosed(flowKey(slot, generation, flows.incarnation, datagram));
+    store.flowClosed(flowKey(slot, generation, flows.incarnation, datagram), cause);
   }
 }
 

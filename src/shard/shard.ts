@@ -608,8 +608,8 @@ export class Shard implements NetHandler {
   readonly #flowEnded = (slot: number, generation: number, cause: number): void => {
     const table = this.#table;
     if (!table.has(slot, REGISTERED)) return;
-    if (this.#home) this.#home.flowEnded(slot, generation);
-    else this.#store?.flowClosed(this.#flows.tokenText(slot)); // what registrars know the flow by
+    if (this.#home) this.#home.flowEnded(slot, generation, cause);
+    else this.#store?.flowClosed(this.#flows.tokenText(slot), cause); // what registrars know the flow by
     this.#notes.flowEnded(slot, generation, cause);
   };
 }

@@ -8,6 +8,7 @@ import { LmdbReader } from '../../src/registrar/lmdb.ts';
 import { encodeAnswer, STORE_ANSWER, STORE_STOP } from '../../src/registrar/message.ts';
 import type { StoreResult, UpdateOp } from '../../src/registrar/store.ts';
 import type { StoreReady, StoreThreadData } from '../../src/registrar/store-thread.ts';
+import { Clock } from '../../src/shared/clock.ts';
 import { Mesh, type MeshDescriptor } from '../../src/shared/mesh.ts';
 import { temporaryDirectory } from './backends.ts';
 
@@ -77,7 +78,15 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
   async function start(incarnation = 7): Promise<void> {
     descriptor = Mesh.allocate(STORE + 1, 65_536);
     const store = kind === 'memory' ? { kind } : { kind, ...lmdb() };
-    const data: StoreThreadData = { role: 'store', mesh: descriptor, participant: STORE, store, incarnation };
+    const clock = Clock.start();
+    const data: StoreThreadData = {
+      role: 'store',
+      mesh: descriptor,
+      participant: STORE,
+      store,
+      incarnation,
+      clock,
+    };
     worker = new Worker(ENTRY, { workerData: data });
     [ready] = (await once(worker, 'message')) as [StoreReady];
     shards = [1, 2].map((self) => {
