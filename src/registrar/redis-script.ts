@@ -14,6 +14,10 @@ import { createHash } from 'node:crypto';
  * Time is the server's, in milliseconds; it comes first in each answer so that a registrar can tell how much
  * of a binding is left without comparing clocks. (Tests may give a time: an argument that is not empty.)
  * The TTL of the hash is the latest expiry in it.
+ *
+ * Who watches bindings gives `watch`, milliseconds, where else nothing stands: an answer then has all values
+ * before and after the change besides, and what has expired stays that much longer, until a script that changes
+ * the hash takes it out. So exactly one answer tells of it.
  */
 export interface Script {
   text: string;
@@ -73,13 +77,14 @@ local function setEpochs(after, epochs)
 end
 
 local function read(key, now)
-  local s = { live = {}, dead = {}, tombs = {}, order = 0, unknown = false }
+  local s = { before = {}, live = {}, dead = {}, tombs = {}, order = 0, unknown = false }
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
     local field, value = flat[i], flat[i + 1]
     local kind = string.sub(field, 1, 2)
     if kind == 'b:' then
       local b = parse(field, value)
+      s.before[#s.before + 1] = value
       if not b then s.unknown = true
       elseif b.expires > now then s.live[#s.live + 1] = b
       else s.dead[#s.dead + 1] = field end
@@ -93,12 +98,13 @@ local function read(key, now)
 end
 
 -- Takes 'dead' out, writes what is fresh in 'live', and sets the TTL.
-local function write(key, s, now)
+local function write(key, s, now, watch)
+  local longer = tonumber(watch) or 0
   for _, field in ipairs(s.dead) do redis.call('HDEL', key, field) end
   local latest = 0
   for _, b in ipairs(s.live) do
     if b.fresh then redis.call('HSET', key, b.field, b.value) end
-    latest = math.max(latest, b.expires)
+    latest = math.max(latest, b.expires + longer)
   end
   for field, till in pairs(s.tombs) do
     redis.call('HSET', key, field, string.format('%.0f', till))
@@ -118,6 +124,14 @@ local function reply(status, now, live)
   local r = { status, now }
   for i, b in ipairs(live or {}) do r[i + 2] = b.value end
   return r
+end
+
+-- A number; with 'watch' also the time and all values before and after.
+local function told(n, watch, now, s)
+  if watch == '' then return n end
+  local after = {}
+  for i, b in ipairs(s.live) do after[i] = b.value end
+  return { n, now, s.before, after }
 end
 
 -- 19.1.4: a parameter that both URIs have must have one value.
@@ -141,8 +155,9 @@ end
 
 /**
  * One REGISTER, completely or not at all. KEYS: hash. ARGV: now, Call-ID, CSeq, clear, most bindings, flow,
- * time of its claim, what age of a claim is too old; for each Contact: key, seconds, route, coarse, loose,
- * instance, reg-id, body. Answers status, now, values. 'busy': tombstones made since the claim may have been forgotten.
+ * time of its claim, what age of a claim is too old, watch; for each Contact: key, seconds, route, coarse,
+ * loose, instance, reg-id, body. Answers status, now, values, and to who watches a list of those before. 'busy':
+ * tombstones made since the claim may have been forgotten.
  */
 export const UPDATE = script(`${CLOCK}${HASH}
 local key, now = KEYS[1], clock(ARGV[1])
@@ -160,7 +175,7 @@ if clear then
   end
 else
   for i, b in ipairs(s.live) do after[i] = b end
-  for at = 9, #ARGV, 8 do
+  for at = 10, #ARGV, 8 do
     local field, expires, route, coarse, loose = 'b:' .. ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local instance, regId = ARGV[at + 5], tonumber(ARGV[at + 6])
     local i = find(after, field, coarse, loose)
@@ -194,9 +209,11 @@ end
 for _, b in ipairs(s.live) do if not kept[b.field] then s.dead[#s.dead + 1] = b.field end end
 if changed then
   s.live, s.order = after, order
-  write(key, s, now)
+  write(key, s, now, ARGV[9])
 end
-return reply('ok', now, after)
+local r = reply('ok', now, after)
+if changed and ARGV[9] ~= '' then r[#r + 1] = s.before end
+return r
 `);
 
 /** KEYS: hash. ARGV: now. Answers 'ok', now, values. */
@@ -205,7 +222,7 @@ local now = clock(ARGV[1])
 return reply('ok', now, read(KEYS[1], now).live)
 `);
 
-/** KEYS: hash. ARGV: now, key of the binding, its order or nothing. Answers how many went. */
+/** KEYS: hash. ARGV: now, key of the binding, its order or nothing, watch. Answers how many went. */
 export const REMOVE = script(`${CLOCK}${HASH}
 local now = clock(ARGV[1])
 local s = read(KEYS[1], now)
@@ -213,14 +230,14 @@ for i, b in ipairs(s.live) do
   if b.field == 'b:' .. ARGV[2] and (ARGV[3] == '' or b.order == tonumber(ARGV[3])) then
     s.dead[#s.dead + 1] = b.field
     table.remove(s.live, i)
-    write(KEYS[1], s, now)
-    return 1
+    write(KEYS[1], s, now, ARGV[4])
+    return told(1, ARGV[4], now, s)
   end
 end
 return 0
 `);
 
-/** The flow has closed, as one AOR learns it. KEYS: hash. ARGV: now, flow, life of its tombstone. How many went. */
+/** The flow has closed, as one AOR learns it. KEYS: hash. ARGV: now, flow, life of its tombstone, watch. How many went. */
 export const RETIRE = script(`${CLOCK}${HASH}
 local now = clock(ARGV[1])
 local s = read(KEYS[1], now)
@@ -233,8 +250,17 @@ for _, b in ipairs(s.live) do
 end
 s.live = left
 s.tombs['t:' .. ARGV[2]] = now + tonumber(ARGV[3])
-write(KEYS[1], s, now)
-return gone
+write(KEYS[1], s, now, ARGV[4])
+return told(gone, ARGV[4], now, s)
+`);
+
+/** Takes out what has expired. KEYS: hash. ARGV: now, watch. Answers how much that was. */
+export const EXPIRE = script(`${CLOCK}${HASH}
+local now = clock(ARGV[1])
+local s = read(KEYS[1], now)
+local gone = #s.dead
+if gone > 0 then write(KEYS[1], s, now, ARGV[2]) end
+return told(gone, ARGV[2], now, s)
 `);
 
 /**
@@ -315,6 +341,7 @@ export const ALL_SCRIPTS = [
   LOOKUP,
   REMOVE,
   RETIRE,
+  EXPIRE,
   RESTORE,
   COUNT,
   CLAIM,

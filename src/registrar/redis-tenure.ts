@@ -1,4 +1,5 @@
 import { incarnationOf, isStreamFlow } from './binding.ts';
+import { RESTARTED } from './events.ts';
 import { leaseKey, type RedisStore } from './redis.ts';
 import type { RedisLink } from './redis-link.ts';
 import { HOLD, HOLDER, RELEASE } from './redis-script.ts';
@@ -68,7 +69,7 @@ export class Tenure {
       for (const name of names) {
         const flow = name.slice(`${node}/`.length);
         if (!isStreamFlow(flow) || incarnationOf(flow) === incarnation || adopted?.has(flow)) continue;
-        gone += await store.closeFlow(name);
+        gone += await store.closeFlow(name, RESTARTED);
       }
     }
     this.#retired = true;

@@ -1,11 +1,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { RedisTarget } from '../config/redis-url.ts';
+import { Clock, type ClockDescriptor } from '../shared/clock.ts';
 import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.ts';
+import type { BindingEvent } from './events.ts';
 import { decodeRequest, NO_ANSWER, STORE_REQUEST, STORE_STOP } from './message.ts';
 import { RedisStore } from './redis.ts';
 import { RedisLink } from './redis-link.ts';
 import { Tenure } from './redis-tenure.ts';
 import { Replies, ringWaker } from './replies.ts';
+import type { StoreEvents } from './store-thread.ts';
 
 /**
  * The thread that speaks to a shared store for all shards of a process, as the entry of a worker.
@@ -31,11 +34,14 @@ export interface RedisThreadData {
   node: number;
   incarnation: number;
   adopted?: string[];
+  clock: ClockDescriptor;
+  /** what happens to bindings is posted to main, as of this node */
+  watchedAs?: number;
   /** eventfd of each participant, by its place */
   wakeFds?: number[];
 }
 
-/** To main. The first is `store-ready`, after the first attempt to connect. */
+/** To main, beside StoreEvents. The first is `store-ready`, after the first attempt to connect. */
 export type RedisReport =
   | { kind: 'store-ready'; reachable: boolean; why: string }
   | { kind: 'store-state'; reachable: boolean; why: string }
@@ -55,15 +61,21 @@ class RedisThread {
   #stopping = false;
   readonly #underWay = new Set<Promise<void>>();
 
-  constructor(mesh: Mesh, store: RedisStore, ringBytes: number) {
+  readonly #now: () => number;
+
+  constructor(mesh: Mesh, store: RedisStore, ringBytes: number, now: () => number) {
     this.#mesh = mesh;
     this.#store = store;
+    this.#now = now;
     this.#replies = new Replies(mesh, ringBytes);
   }
 
   /** Resolved after STORE_STOP, when what had been asked is answered. */
   async run(): Promise<void> {
-    const alive = setInterval(() => this.#store.retell(), REST_MS);
+    const alive = setInterval(() => {
+      void this.#store.retell();
+      void this.#store.expire(this.#now());
+    }, REST_MS);
     while (!this.#stopping) {
       this.#replies.retry();
       if (this.#mesh.receive(this.#onMessage, BATCH) === 0) await this.#rest();
@@ -98,8 +110,26 @@ class RedisThread {
   }
 }
 
-async function runRedisThread(data: RedisThreadData, report: (message: RedisReport) => void): Promise<void> {
+/** What comes in one turn of the loop goes in one message. */
+function gathered(post: (message: StoreEvents) => void): (events: readonly BindingEvent[]) => void {
+  let waiting: BindingEvent[] = [];
+  return (events) => {
+    if (waiting.length === 0)
+      setImmediate(() => {
+        post({ kind: 'store-events', events: waiting });
+        waiting = [];
+      });
+    waiting.push(...events);
+  };
+}
+
+async function runRedisThread(
+  data: RedisThreadData,
+  report: (message: RedisReport | StoreEvents) => void,
+): Promise<void> {
   const { target, node, incarnation } = data;
+  const clock = new Clock(data.clock);
+  const now = () => Math.floor(clock.wall());
   const mesh = new Mesh(data.mesh, data.participant, await ringWaker(data.wakeFds));
   let isFirst = true;
   const slow = setTimeout(() => {
@@ -114,10 +144,12 @@ async function runRedisThread(data: RedisThreadData, report: (message: RedisRepo
       isFirst = false;
       if (!reachable) return;
       void store.retell();
+      void store.follow(now());
       void tenure.renew();
     },
   });
-  const store = new RedisStore({ link, node });
+  const watch = data.watchedAs === undefined ? undefined : gathered(report);
+  const store = new RedisStore({ link, node, watch });
   const tenure = new Tenure({
     link,
     store,
@@ -127,10 +159,11 @@ async function runRedisThread(data: RedisThreadData, report: (message: RedisRepo
     onRetired: (bindings) => report({ kind: 'store-retired', bindings }),
     onTaken: () => report({ kind: 'store-node-taken', node }),
   });
-  await new RedisThread(mesh, store, data.mesh.ringBytes).run();
+  await new RedisThread(mesh, store, data.mesh.ringBytes, now).run();
   await store.retell();
   await tenure.end();
   await link.close();
+  await new Promise(setImmediate); // what was gathered
   clearTimeout(slow);
 }
 

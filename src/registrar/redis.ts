@@ -1,10 +1,13 @@
 import { type Binding, byPreference } from './binding.ts';
-import { answer } from './location.ts';
+import { Deadlines } from './deadlines.ts';
+import { type BindingEvent, changes, type End, earliest, FLOW_FAILED, UNREGISTERED } from './events.ts';
+import { answer, flowLost } from './location.ts';
 import { type RedisLink, Unavailable } from './redis-link.ts';
 import {
   CLAIM,
   CLOSE,
   COUNT,
+  EXPIRE,
   FORGET,
   LOOKUP,
   REMOVE,
@@ -35,6 +38,12 @@ import type { StoreOp, StoreResult, StoreStatus, UpdateOp } from './store.ts';
  * What cannot be done now is 'busy' if somebody waits for it; news of closed flows and bindings to remove is
  * kept until Redis is back, up to a limit, then the oldest is dropped and counted.
  *
+ * Events, where somebody watches: the script that makes a change answers with the bindings before and after, so
+ * whoever called it, and nobody else, tells of it; an answer that is lost is not told. Nothing happens in Redis
+ * when a binding's time is over. So each registrar keeps a deadline for every address that it has written, and
+ * at its start for all that there are; the first that comes to look takes the expired binding out and tells it.
+ * What has expired stays in Redis for ten minutes more, for that.
+ *
  * Durable as the server is: its appendonly, appendfsync and replication say what a 200 is worth.
  */
 export interface RedisStoreOptions {
@@ -45,6 +54,8 @@ export interface RedisStoreOptions {
   tombstone?: number;
   /** bindings that are read show the flows of all nodes, by their names in the store: for an export */
   namedFlows?: boolean;
+  /** gets what happens to bindings, by this registrar, in the order in which Redis did it for each address */
+  watch?: ((events: readonly BindingEvent[]) => void) | undefined;
   /** 'caller': the time of the requests counts instead of the server's, for tests */
   clock?: 'server' | 'caller';
 }
@@ -64,11 +75,18 @@ const MAX_NEWS = 65_536;
 /** scripts of one walk or one closed flow that are under way at a time */
 const ABREAST = 64;
 const LISTS = 16;
+/** milliseconds that an expired binding waits for somebody to tell of it */
+const LINGER_MS = 600_000;
+/** addresses that are followed to their end; of others an expiry is told when they are written again */
+const MAX_FOLLOWED = 1_000_000;
+/** addresses in one look at what has expired; how long after a failed one */
+const EXPIRE_AORS = 4_096;
+const EXPIRE_AGAIN_MS = 5_000;
 /** milliseconds that a count is good for: it looks at every AOR */
 const COUNT_FRESH = 10_000;
 
 type News =
-  | { kind: 'flow-closed'; flow: string }
+  | { kind: 'flow-closed'; flow: string; cause?: number | undefined }
   | { kind: 'remove'; aor: string; key: string; order: string };
 
 /** A list that has been given up to `after`. */
@@ -90,17 +108,25 @@ export class RedisStore {
   #telling = false;
   readonly #lists = new Map<string, Page>();
   #count: { at: number; value: Promise<number> } | undefined;
+  readonly #watch: ((events: readonly BindingEvent[]) => void) | undefined;
+  /** argument of the scripts: nothing if nobody watches */
+  readonly #linger: string;
+  readonly #deadlines = new Deadlines(MAX_FOLLOWED);
+  #followed = false;
+  #expiring = false;
   /** news that was dropped because Redis was away for too long */
   dropped = 0;
   /** values of another version, or damaged ones, that were met */
   unreadable = 0;
 
-  constructor({ link, node, tombstone, namedFlows, clock }: RedisStoreOptions) {
+  constructor({ link, node, tombstone, namedFlows, clock, watch }: RedisStoreOptions) {
     this.#link = link;
     this.#node = node;
     this.#tombstone = tombstone ?? TOMBSTONE_MS;
     this.#namedFlows = namedFlows ?? false;
     this.#callersClock = clock === 'caller';
+    this.#watch = watch;
+    this.#linger = watch ? `${LINGER_MS}` : '';
   }
 
   /** Never rejects. */
@@ -116,7 +142,7 @@ export class RedisStore {
           return await this.#tell({ kind: 'remove', aor: op.aor, key: op.key, order });
         }
         case 'flow-closed':
-          return await this.#tell({ kind: 'flow-closed', flow: flowName(this.#node, op.flow) });
+          return await this.#tell({ ...op, flow: flowName(this.#node, op.flow) });
         case 'list':
           return await this.#list(op.after, op.limit);
       }
@@ -158,9 +184,18 @@ export class RedisStore {
       flow,
       flow === '' ? '' : `${claimed}`,
       `${this.#tombstone / 2}`,
+      this.#linger,
     ];
     for (const contact of op.contacts) args.push(...contactArguments(this.#node, op, flow, contact));
-    return this.#read(await this.#link.call(UPDATE, [bindingKey(op.aor)], args), op.now);
+    const reply = (await this.#link.call(UPDATE, [bindingKey(op.aor)], args)) as unknown[];
+    const before = Array.isArray(reply.at(-1)) ? (reply.pop() as Buffer[]) : undefined;
+    const result = this.#read(reply, op.now);
+    if (before) {
+      const [, now, ...after] = reply as [Buffer, number, ...Buffer[]];
+      this.#changed(op.aor, before, after, now, UNREGISTERED);
+    }
+    if (this.#watch && result.status === 'ok') this.#deadlines.set(op.aor, earliest(result.bindings));
+    return result;
   }
 
   async #lookup(aor: string, now: number): Promise<StoreResult> {
@@ -175,13 +210,72 @@ export class RedisStore {
 
   #read(reply: unknown, now: number): StoreResult {
     const [status, serverNow, ...values] = reply as [Buffer, number, ...Buffer[]];
+    const bindings = this.#decode(values, now - serverNow);
+    return answer(status.toString() as StoreStatus, bindings.sort(byPreference));
+  }
+
+  #decode(values: readonly Buffer[], shift: number): Binding[] {
     const bindings: Binding[] = [];
     for (const value of values) {
-      const binding = decodeValue(value, this.#namedFlows ? undefined : this.#node, now - serverNow);
+      const binding = decodeValue(value, this.#namedFlows ? undefined : this.#node, shift);
       if (binding) bindings.push(binding);
       else this.unreadable++;
     }
-    return answer(status.toString() as StoreStatus, bindings.sort(byPreference));
+    return bindings;
+  }
+
+  // ---- events
+
+  /** The time of an event is the server's, so that events of several registrars compare. */
+  #changed(aor: string, before: Buffer[], after: Buffer[], now: number, end: End): void {
+    const events = changes(this.#node, aor, this.#decode(before, 0), this.#decode(after, 0), now, end);
+    if (events.length > 0) this.#watch?.(events);
+  }
+
+  /** What a script counted; it is told what changed. */
+  #counted(aor: string, reply: unknown, end: End): number {
+    if (!Array.isArray(reply)) return reply as number;
+    const [count, now, before, after] = reply as [number, number, Buffer[], Buffer[]];
+    this.#changed(aor, before, after, now, end);
+    return count;
+  }
+
+  /** From time to time: tells what has expired. `now`: of the clock of the requests. */
+  async expire(now: number): Promise<void> {
+    if (this.#expiring || !this.#link.up) return;
+    this.#expiring = true;
+    try {
+      await abreast(this.#deadlines.due(now, EXPIRE_AORS), (aor) => this.#expire(aor, now));
+    } finally {
+      this.#expiring = false;
+    }
+  }
+
+  /** Never rejects. */
+  async #expire(aor: string, now: number): Promise<void> {
+    try {
+      await this.#inOrder(aor, async () => {
+        const args = [this.#now(now), this.#linger];
+        const reply = await this.#link.call(EXPIRE, [bindingKey(aor)], args);
+        this.#counted(aor, reply, UNREGISTERED);
+        const [, serverNow, , after] = reply as [number, number, Buffer[], Buffer[]];
+        this.#deadlines.set(aor, earliest(this.#decode(after, now - serverNow)));
+      });
+    } catch (error) {
+      if (error instanceof Unavailable) this.#deadlines.set(aor, now + EXPIRE_AGAIN_MS);
+    }
+  }
+
+  /** Once a life: looks at every address, so that what others wrote, or an earlier life, is followed too. */
+  async follow(now: number): Promise<void> {
+    if (!this.#watch || this.#followed) return;
+    this.#followed = true;
+    try {
+      for await (const keys of this.#link.scan(`${PREFIX}b:*`))
+        await abreast(keys.map(tagOf), (aor) => this.#expire(aor, now));
+    } catch {
+      this.#followed = false; // when Redis is back
+    }
   }
 
   // ---- news
@@ -203,7 +297,9 @@ export class RedisStore {
 
   async #deliver(id: string, news: News): Promise<number> {
     try {
-      const count = await (news.kind === 'remove' ? this.#remove(news) : this.closeFlow(news.flow));
+      const count = await (news.kind === 'remove'
+        ? this.#remove(news)
+        : this.closeFlow(news.flow, flowLost(news.cause)));
       this.#forget(id, news);
       return count;
     } catch (error) {
@@ -235,16 +331,20 @@ export class RedisStore {
   }
 
   async #remove({ aor, key, order }: News & { kind: 'remove' }): Promise<number> {
-    const args = [this.#now(this.#callersNow), key, order];
-    return this.#inOrder(aor, async () => (await this.#link.call(REMOVE, [bindingKey(aor)], args)) as number);
+    const args = [this.#now(this.#callersNow), key, order, this.#linger];
+    return this.#inOrder(aor, async () =>
+      this.#counted(aor, await this.#link.call(REMOVE, [bindingKey(aor)], args), FLOW_FAILED),
+    );
   }
 
-  /** `flow`: its name in the store. How many bindings went; it may be repeated. */
-  async closeFlow(flow: string): Promise<number> {
+  /** `flow`: its name in the store; `end`: for who watches. How many bindings went; it may be repeated. */
+  async closeFlow(flow: string, end: End): Promise<number> {
     const [tomb, set] = flowKeys(flow);
     const aors = (await this.#link.call(CLOSE, [tomb, set], [`${this.#tombstone}`])) as Buffer[];
-    const args = [this.#now(this.#callersNow), flow, `${this.#tombstone}`];
-    const retired = await abreast(aors.map(String), (aor) => this.#number(RETIRE, aor, args));
+    const args = [this.#now(this.#callersNow), flow, `${this.#tombstone}`, this.#linger];
+    const retired = await abreast(aors.map(String), async (aor) =>
+      this.#counted(aor, await this.#link.call(RETIRE, [bindingKey(aor)], args), end),
+    );
     if (aors.length > 0) await this.#link.call(FORGET, [set]);
     return retired.reduce((sum, n) => sum + n, 0);
   }

@@ -5,6 +5,7 @@ import { rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { RedisTarget } from '../../src/config/redis-url.ts';
 import { parseRedisUrl } from '../../src/config/redis-url.ts';
+import type { BindingEvent } from '../../src/registrar/events.ts';
 import { RedisStore } from '../../src/registrar/redis.ts';
 import { RedisLink } from '../../src/registrar/redis-link.ts';
 import { temporaryDirectory } from './backends.ts';
@@ -109,10 +110,11 @@ export interface RegistrarOptions {
   tombstone?: number;
   deadline?: number;
   maxPending?: number;
+  watch?: (events: readonly BindingEvent[]) => void;
 }
 
 export async function registrar(url: string, options: RegistrarOptions = {}): Promise<Registrar> {
-  const { node = 1, clock, tombstone, deadline, maxPending } = options;
+  const { node = 1, clock, tombstone, deadline, maxPending, watch } = options;
   const states: string[] = [];
   let first!: () => void;
   const known = new Promise<void>((resolve) => {
@@ -131,6 +133,7 @@ export async function registrar(url: string, options: RegistrarOptions = {}): Pr
   const store = new RedisStore({
     link,
     node,
+    watch,
     ...(clock !== undefined && { clock }),
     ...(tombstone !== undefined && { tombstone }),
   });
