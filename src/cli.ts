@@ -94,6 +94,7 @@ function banner({ config, backend, backendReason, startedIn }: Running): string 
   ];
   if (isRegistrar(config)) {
     lines.push(`  store      ${storeText(config.store)}`);
+    if (config.webhook) lines.push(`  events     to ${new URL(config.webhook.url).origin}`);
     lines.push(...invitation(config));
   } else if (hasStore(config)) lines.push(`  store      ${storeText(config.store)}, told of ended flows`);
   return `${lines.join('\n')}\n`;

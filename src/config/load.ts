@@ -378,19 +378,20 @@ function webhook(
       throw wrong('EVENTS_URL', '', 'http(s)://HOST/... where HOLDFAST_EVENTS_TOKEN or _SECRET is set');
     return undefined;
   }
-  const shown = value.replace(/\/\/.*@/, '//...@');
+  const shown = value.replace(/\/\/.*@/, '//...@').replace(/[?#].*/, '...');
   const allowed = 'http://[USER:PASSWORD@]HOST/... or https://..., without a fragment';
   if (!/^https?:\/\/[^/\s]+/.test(value) || !URL.canParse(value)) throw wrong('EVENTS_URL', shown, allowed);
   const url = new URL(value);
   const { username, password, hash } = url;
   if (hash !== '') throw wrong('EVENTS_URL', shown, allowed);
-  if (username !== '' && token !== undefined)
+  const inUrl = username !== '' || password !== '';
+  if (inUrl && token !== undefined)
     throw wrong('EVENTS_TOKEN', '...', 'credentials in HOLDFAST_EVENTS_URL or a token, not both');
   url.username = '';
   url.password = '';
   const config: WebhookConfig = { url: url.href, types: wanted };
   if (token !== undefined) config.authorization = `Bearer ${token}`;
-  else if (username !== '') {
+  else if (inUrl) {
     const pair = basicPair(username, password);
     if (pair === undefined) throw wrong('EVENTS_URL', shown, allowed);
     config.authorization = `Basic ${Buffer.from(pair, 'utf8').toString('base64')}`;

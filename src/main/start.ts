@@ -12,7 +12,8 @@ import { type Config, hasStore, isRegistrar } from '../config/config.ts';
 import { ConfigError } from '../config/load.ts';
 import { takeIncarnation } from '../flow/incarnation.ts';
 import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
-import { openLog } from '../observe/log.ts';
+import { type Logger, openLog } from '../observe/log.ts';
+import type { BindingEvent } from '../registrar/events.ts';
 import { loadGruuKey, parseGruuKey } from '../registrar/gruu-key.ts';
 import { type ShardBoot, UPSTREAM } from '../shard/boot.ts';
 import { Clock } from '../shared/clock.ts';
@@ -24,6 +25,7 @@ import { NonceTable } from '../shared/nonce-table.ts';
 import { chooseBackend } from './backend.ts';
 import type { Descriptors } from './descriptors.ts';
 import { nameServers, Resolver } from './dns.ts';
+import type { BindingEvents } from './events.ts';
 import { HostsFile } from './hostsfile.ts';
 import { Locator } from './locator.ts';
 import { mailHandler, readMail } from './mailbox.ts';
@@ -31,10 +33,13 @@ import { startStore, stopStore } from './store.ts';
 import { Supervisor } from './supervisor.ts';
 import { Upstreams, waysOf } from './upstreams.ts';
 import { assertVacant } from './vacant.ts';
+import { Webhooks } from './webhooks.ts';
 
 export interface StartOptions {
   /** Float64Array(1) of milliseconds that replaces the monotonic clock; after a change call `poke` */
   clock?: SharedArrayBuffer;
+  /** gets what happens to bindings; listen before the start, so that nothing is missed */
+  events?: BindingEvents;
 }
 
 export interface Running {
@@ -110,7 +115,10 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   };
   const mail = new Mesh(mesh, 0, descriptors?.wake);
   publish = publisher(boot, mail, shards);
-  const storeThread = stores ? await startStore(config, incarnation, boot, log) : undefined;
+  const webhooks =
+    stores && config.webhook ? new Webhooks({ config: config.webhook, log, counters }) : undefined;
+  const watch = watching(options.events, webhooks, log);
+  const storeThread = stores ? await startStore(config, incarnation, boot, log, watch) : undefined;
 
   let stopMail = () => {};
   const supervisor = new Supervisor({ boot, shards, descriptors, mail, table, counters, log });
@@ -122,6 +130,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     else stopMail = readMail(mail, onMail);
   } catch (error) {
     await supervisor.stop().catch(() => {});
+    await webhooks?.close();
     location.stop();
     descriptors?.close();
     throw error;
@@ -141,14 +150,29 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       location.stop();
       await supervisor.stop();
       if (storeThread) await stopStore(storeThread, mail, store);
+      await webhooks?.close();
       descriptors?.close();
     },
     poke() {
-      for (const participant of everyone) if (participant !== store) supervisor.wake(participant);
+      for (const participant of everyone) supervisor.wake(participant);
     },
     failShard(index: number) {
       supervisor.fail(index);
     },
+  };
+}
+
+/** Where events go, if anybody wants them. */
+function watching(
+  events: BindingEvents | undefined,
+  webhooks: Webhooks | undefined,
+  log: Logger,
+): ((list: readonly BindingEvent[]) => void) | undefined {
+  if (!events && !webhooks) return undefined;
+  const failed = (error: unknown) => log.error({ event: 'subscriber-failed', error: String(error) });
+  return (list) => {
+    webhooks?.push(list);
+    for (const event of list) events?.tell(event, failed);
   };
 }
 

@@ -54,6 +54,9 @@ export const Counter = {
   wakeUps: 44,
   targetFailovers: 45,
   responsesLost: 46,
+  eventsDelivered: 47,
+  eventsDropped: 48,
+  webhookFailures: 49,
 } as const;
 
 export type CounterName = keyof typeof Counter;

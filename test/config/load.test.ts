@@ -418,4 +418,54 @@ describe('a variable that is set', () => {
     const load = () => loadConfig({ HOLDFAST_STORE: 'redis://user:s3c@ret@h' });
     expect(load).toThrow(/^HOLDFAST_STORE=redis:\/\/\.\.\.@h: allowed/);
   });
+
+  describe('of webhooks', () => {
+    const webhook = (env: Record<string, string>) =>
+      loadConfig({ HOLDFAST_EVENTS_URL: 'https://h/x?y=1', ...env }).webhook;
+
+    it('is a URL, what may be seen there, and what is wanted', () => {
+      expect(loadConfig({}).webhook).toBeUndefined();
+      expect(webhook({})).toEqual({
+        url: 'https://h/x?y=1',
+        types: ['register', 'refresh', 'unregister', 'expire', 'flow-lost'],
+      });
+      expect(
+        webhook({
+          HOLDFAST_EVENTS: 'flow-lost, expire',
+          HOLDFAST_EVENTS_TOKEN: 'abc.def',
+          HOLDFAST_EVENTS_SECRET: 'any text',
+        }),
+      ).toEqual({
+        url: 'https://h/x?y=1',
+        types: ['expire', 'flow-lost'],
+        authorization: 'Bearer abc.def',
+        secret: 'any text',
+      });
+      expect(webhook({ HOLDFAST_EVENTS_URL: 'http://us%40er:p%3Ass@h:81' })).toMatchObject({
+        url: 'http://h:81/',
+        authorization: `Basic ${Buffer.from('us@er:p:ss').toString('base64')}`,
+      });
+    });
+
+    it.each([
+      [{ HOLDFAST_EVENTS_URL: 'ftp://user:s3cret@h/' }, /^HOLDFAST_EVENTS_URL=ftp:\/\/\.\.\.@h\/: allowed/],
+      [{ HOLDFAST_EVENTS_URL: 'https://user:%zzs3cret@h/' }, /^HOLDFAST_EVENTS_URL=/],
+      [{ HOLDFAST_EVENTS_URL: 'https://h/#s3cret' }, /^HOLDFAST_EVENTS_URL=/],
+      [{ HOLDFAST_EVENTS_URL: 'https://:s3cret@h/', HOLDFAST_EVENTS_TOKEN: 't' }, /not both/],
+      [{ HOLDFAST_EVENTS_URL: 'https:///x' }, /^HOLDFAST_EVENTS_URL=/],
+      [{ HOLDFAST_EVENTS_TOKEN: 's3cret with blanks' }, /^HOLDFAST_EVENTS_TOKEN=\.\.\.: allowed/],
+      [{ HOLDFAST_EVENTS_URL: 'https://u:p@h/', HOLDFAST_EVENTS_TOKEN: 's3cret' }, /not both/],
+      [{ HOLDFAST_EVENTS_URL: '', HOLDFAST_EVENTS_TOKEN: 's3cret' }, /^HOLDFAST_EVENTS_URL=/],
+      [{ HOLDFAST_EVENTS: 'register,lost' }, /^HOLDFAST_EVENTS=register,lost: allowed is register, refresh/],
+    ])('is refused by name and without its secret: %j', (env, message) => {
+      const fault = () => loadConfig({ HOLDFAST_EVENTS_URL: 'https://h/', ...env });
+      expect(fault).toThrow(message);
+      expect(fault).not.toThrow(/s3cret/);
+    });
+
+    it('is warned about where there are no domains', () => {
+      const { warnings } = load({ ...EDGE, HOLDFAST_EVENTS_URL: 'https://h/' });
+      expect(warnings).toEqual([expect.stringMatching(/^HOLDFAST_EVENTS_URL: there is no location store/)]);
+    });
+  });
 });
