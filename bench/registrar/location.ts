@@ -1,4 +1,5 @@
 /** The location service over either store: a re-registration, a look-up, with few and with many bindings. */
+import { Journal } from '../../src/registrar/events.ts';
 import { Location } from '../../src/registrar/location.ts';
 import type { Backend, ContactUpdate, UpdateOp } from '../../src/registrar/store.ts';
 import type { Case } from '../suite.ts';
@@ -42,8 +43,8 @@ function update(n: number, cseq: number): UpdateOp {
 }
 
 /** A location service with `count` addresses-of-record of one binding each, each over a flow of its own. */
-export function filled(backend: Backend, count: number): Location {
-  const location = new Location(backend);
+export function filled(backend: Backend, count: number, journal?: Journal): Location {
+  const location = new Location(backend, journal);
   for (let n = 0; n < count; n += FILL)
     location.batch(() => {
       for (let i = n; i < Math.min(n + FILL, count); i++) location.update(update(i, 1));
@@ -53,12 +54,18 @@ export function filled(backend: Backend, count: number): Location {
 
 /**
  * Cases over `count` bindings. An update is one of a batch of 64 in one transaction, as the store thread works when it
- * is busy; `alone` it has its own.
+ * is busy; `alone` it has its own. Where it is `watched`, with the events of the batch, up to where they are posted.
  * Neighbours in time are none in the order of keys: what a cache or a page has from the last one is of no use.
  */
-export function locationCases(backend: Backend, count: number): [update: Case, lookup: Case, alone: Case] {
-  const location = filled(backend, count);
-  const suffix = `${count.toLocaleString('en')} bindings`;
+export function locationCases(
+  backend: Backend,
+  count: number,
+  watched = false,
+): [update: Case, lookup: Case, alone: Case] {
+  const journal = watched ? new Journal(1, () => START) : undefined;
+  const location = filled(backend, count, journal);
+  journal?.take();
+  const suffix = `${count.toLocaleString('en')} bindings${watched ? ', watched' : ''}`;
   let n = 0;
   let cseq = 1;
   const next = (): number => {
@@ -76,6 +83,7 @@ export function locationCases(backend: Backend, count: number): [update: Case, l
             if (location.update(update(next(), cseq)).status !== 'ok')
               throw new Error('an update is refused');
         });
+        if (journal && journal.take().length !== BATCH) throw new Error('an event is missing');
       },
     },
     {

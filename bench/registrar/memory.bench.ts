@@ -4,5 +4,7 @@ import type { Suite } from '../suite.ts';
 import { locationCases } from './location.ts';
 
 export default function prepare(): Suite {
-  return { cases: [1000, 100_000].flatMap((count) => locationCases(new MemoryBackend(), count)) };
+  const cases = [1000, 100_000].flatMap((count) => locationCases(new MemoryBackend(), count));
+  const [watched] = locationCases(new MemoryBackend(), 100_000, true);
+  return { cases: [...cases, watched] };
 }
