@@ -85,7 +85,7 @@ describe.each(BACKENDS)('the events of the location service over $name', ({ make
     expect(journal.take()).toEqual([]);
   });
 
-  it('tell a new flow of a reg-id as a refresh whose flow changed [RG-6-22]', () => {
+  it('tell a new flow of a reg-id as a refresh whose flow changed', () => {
     register({ flow: flowKey(1, 1, 7, false), path: ['<sip:a@edge;lr;ob>'] });
     register({ flow: flowKey(2, 1, 7, false), path: ['<sip:b@edge;lr;ob>'], cseq: 2 });
     register({ path: ['<sip:z@other;lr;ob>'], cseq: 3 });

@@ -7,7 +7,8 @@ import { StoreClient } from '../../src/registrar/client.ts';
 import { LmdbReader } from '../../src/registrar/lmdb.ts';
 import { encodeAnswer, STORE_ANSWER, STORE_STOP } from '../../src/registrar/message.ts';
 import type { StoreResult, UpdateOp } from '../../src/registrar/store.ts';
-import type { StoreReady, StoreThreadData } from '../../src/registrar/store-thread.ts';
+import type { StoreEvents, StoreReady, StoreThreadData } from '../../src/registrar/store-thread.ts';
+import { Cause } from '../../src/shared/cause.ts';
 import { Clock } from '../../src/shared/clock.ts';
 import { Mesh, type MeshDescriptor } from '../../src/shared/mesh.ts';
 import { temporaryDirectory } from './backends.ts';
@@ -73,9 +74,10 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
   let worker: Worker;
   let ready: StoreReady;
   let shards: Shard[];
+  let posted: (StoreReady | StoreEvents)[];
   const lmdb = () => ({ dir, durability: 'process' as const, mapSize: 2 ** 28 });
 
-  async function start(incarnation = 7): Promise<void> {
+  async function start(incarnation = 7, watchedAs?: number): Promise<void> {
     descriptor = Mesh.allocate(STORE + 1, 65_536);
     const store = kind === 'memory' ? { kind } : { kind, ...lmdb() };
     const clock = Clock.start();
@@ -86,8 +88,11 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
       store,
       incarnation,
       clock,
+      ...(watchedAs !== undefined && { watchedAs }),
     };
     worker = new Worker(ENTRY, { workerData: data });
+    posted = [];
+    worker.on('message', (message: StoreReady | StoreEvents) => posted.push(message));
     [ready] = (await once(worker, 'message')) as [StoreReady];
     shards = [1, 2].map((self) => {
       return new Shard(descriptor, self, kind === 'lmdb' ? new LmdbReader(lmdb()) : undefined);
@@ -151,6 +156,29 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
     await shards[0].update(update({ aor: 'sip:other@h' })); // the ring keeps its order
     expect((await shards[1].lookup(DORA)).bindings).toEqual([]);
     expect((await shards[1].lookup('sip:eve@h')).bindings).toEqual([]);
+  });
+
+  const changeThings = async () => {
+    const flow = flowKey(1, 1, 7, false);
+    await shards[0].update(update({ flow }));
+    shards[0].client.flowClosed(flow, Cause.RESET);
+    await shards[0].update(update({ flow: flowKey(2, 1, 7, false), cseq: 2 }));
+  };
+  const told = () =>
+    posted.flatMap((m) => (m.kind === 'store-events' ? m.events.map(({ type }) => type) : []));
+
+  it('posts what has happened to bindings after its commit, if it is watched, and else nothing', async () => {
+    await changeThings();
+    await stop();
+    expect(posted).toEqual([ready]);
+    await start(8, 1);
+    expect(ready).toMatchObject({ bindings: 0, retired: kind === 'lmdb' ? 1 : 0 });
+    await changeThings();
+    await stop(); // all that was posted has come before the thread's end is told
+    expect(posted[0]).toEqual(ready);
+    const retired = kind === 'lmdb' ? ['flow-lost'] : [];
+    expect(told()).toEqual([...retired, 'register', 'flow-lost', 'register']);
+    await start();
   });
 
   it('lists addresses page by page, with the number of bindings in all', async () => {
