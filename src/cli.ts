@@ -92,11 +92,10 @@ function banner({ config, backend, backendReason, startedIn }: Running): string 
     `  backend    ${backend} (${backendReason})`,
     `  role       ${roles(config)}`,
   ];
-  if (isRegistrar(config)) {
-    lines.push(`  store      ${storeText(config.store)}`);
-    if (config.webhook) lines.push(`  events     to ${new URL(config.webhook.url).origin}`);
-    lines.push(...invitation(config));
-  } else if (hasStore(config)) lines.push(`  store      ${storeText(config.store)}, told of ended flows`);
+  if (isRegistrar(config)) lines.push(`  store      ${storeText(config.store)}`);
+  else if (hasStore(config)) lines.push(`  store      ${storeText(config.store)}, told of ended flows`);
+  if (hasStore(config) && config.webhook) lines.push(`  events     to ${new URL(config.webhook.url).origin}`);
+  if (isRegistrar(config)) lines.push(...invitation(config));
   return `${lines.join('\n')}\n`;
 }
 

@@ -7,7 +7,7 @@
  */
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { Config } from '../config/config.ts';
+import { type Config, isRegistrar } from '../config/config.ts';
 import type { Logger } from '../observe/log.ts';
 import type { BindingEvent } from '../registrar/events.ts';
 import { STORE_STOP } from '../registrar/message.ts';
@@ -69,7 +69,8 @@ function dataOf(
     ...(watched && { watchedAs: node }),
   };
   const wake = boot.eventfds.length > 0 ? { wakeFds: boot.eventfds } : {};
-  if (store.kind === 'redis') return { role: 'redis', ...place, target: store.target, node, ...wake };
+  if (store.kind === 'redis')
+    return { role: 'redis', ...place, target: store.target, node, follows: isRegistrar(config), ...wake };
   return {
     role: 'store',
     ...place,

@@ -18,7 +18,7 @@ import { type Answer, type Batch, Lane, type LaneLimits } from './lane.ts';
  * Events of one address-of-record take one of a few lanes (lane.ts), so they arrive in their order; lanes are
  * independent. Each has one request under way. What waits is bounded in events and characters, so an endpoint that
  * is away costs memory up to that and never holds up the registrar. Nothing is on disk: what has not been
- * delivered when the process ends is lost, after a clean stop has tried for two seconds.
+ * delivered when the process ends is lost, after a clean stop has tried for five seconds.
  */
 export interface WebhookOptions {
   config: WebhookConfig;
@@ -36,7 +36,7 @@ export interface WebhookOptions {
 
 const LANES = 4;
 const DEADLINE_MS = 10_000;
-const FLUSH_MS = 2_000;
+const FLUSH_MS = 5_000;
 /** from one line about dropped events to the next */
 const QUIET_MS = 10_000;
 const LIMITS: LaneLimits = {
@@ -97,7 +97,7 @@ export class Webhooks {
     return this.#lanes.reduce((sum, lane) => sum + lane.size, 0);
   }
 
-  /** Tries to deliver what is left, for two seconds at most. */
+  /** Tries to deliver what is left, for five seconds at most. */
   async close(): Promise<void> {
     let callOff = () => {};
     const late = new Promise<void>((resolve) => {

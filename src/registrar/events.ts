@@ -29,7 +29,7 @@ interface Told {
   regId: number;
   /** seconds granted; 0 when the binding has ended */
   expires: number;
-  /** version of the binding: of two events about one binding the one with the higher order is the later */
+  /** version of the binding: of two events about one the higher is the later, and at the same the end is */
   order: number;
   userAgent?: string;
   /** HOLDFAST_NODE of the registrar that made the change */

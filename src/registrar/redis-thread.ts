@@ -37,6 +37,8 @@ export interface RedisThreadData {
   clock: ClockDescriptor;
   /** what happens to bindings is posted to main, as of this node */
   watchedAs?: number;
+  /** a registrar, which is to tell what expires */
+  follows: boolean;
   /** eventfd of each participant, by its place */
   wakeFds?: number[];
 }
@@ -144,7 +146,7 @@ async function runRedisThread(
       isFirst = false;
       if (!reachable) return;
       void store.retell();
-      void store.follow(now());
+      if (data.follows) void store.follow(now());
       void tenure.renew();
     },
   });

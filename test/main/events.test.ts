@@ -146,6 +146,33 @@ describe.each(kinds)('a registrar with webhooks (%s)', (kind) => {
   });
 });
 
+describe.skipIf(!hasRedis)('an edge that is given the shared store', () => {
+  it('tells of the flows that end there, since it is the one who retires their bindings', async () => {
+    const [endpoint, redis] = [await Endpoint.open(), await RedisServer.start()];
+    const host = freshHost();
+    const shared = { STORE: redis.url, EVENTS_URL: endpoint.url };
+    const registrar = await Registrar.start('memory', {
+      settings: { ...shared, NODE: '1', TRUSTED: `${host}/32` },
+    });
+    const { address } = registrar.server;
+    const upstream = `sip:${address.host}:${address.port};transport=udp`;
+    const edge = await Holdfast.start({ host, settings: { ...shared, NODE: '11', UPSTREAM: upstream } });
+    const phone = await edge.tcp();
+    const { aor } = await register(phone);
+    await phone.close();
+    // two processes post each for itself: a subscriber goes by the order, and by what is an end
+    const events = (await endpoint.of(aor, 2)).sort((a, b) => a.node - b.node);
+    expect(events).toMatchObject([
+      { type: 'register', node: 1 },
+      { type: 'flow-lost', node: 11, cause: 'peer-closed', order: events[0].order },
+    ]);
+    await edge.stop();
+    await registrar.close();
+    await redis.dispose();
+    endpoint.close();
+  });
+});
+
 describe('a registrar that stops', () => {
   it('delivers what it has to tell first', async () => {
     const endpoint = await Endpoint.open();
@@ -155,6 +182,8 @@ describe('a registrar that stops', () => {
     });
     const client = await server.tcp();
     const { aor } = await register(client, { user: unique('u') });
+    await until(() => server.output.some((line) => line.startsWith('Holdfast is up'))); // then it minds signals
+    expect(await server.kill('SIGTERM', 20_000)).toEqual({ code: 0, signal: null });
     await server.stop();
     expect(endpoint.events.filter((event) => event.aor === aor)[0]).toMatchObject({ type: 'register' });
     endpoint.close();

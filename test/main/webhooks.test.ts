@@ -255,7 +255,7 @@ describe('webhooks', () => {
         {
           limits: { gather: 0 },
           after: (ms, run) => {
-            if (ms < 2_000) run();
+            if (ms < 5_000) run();
             else late = run;
             return () => {};
           },
