@@ -35,15 +35,17 @@ export async function startStore(
   const worker = new Worker(join(import.meta.dirname, ENTRY[data.role]), { workerData: data });
   const ready = new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('the location store did not open')), STORE_READY_MS);
-    worker.once('message', () => {
+    worker.on('message', (message: StoreReady | StoreEvents | RedisReport) => {
+      if (message.kind === 'store-events') {
+        watch?.(message.events); // the first of them may come before it is ready
+        return;
+      }
+      tell(message, config, log);
+      if (message.kind !== 'store-ready') return;
       clearTimeout(timer);
       resolve();
     });
     worker.once('error', reject);
-  });
-  worker.on('message', (message: StoreReady | StoreEvents | RedisReport) => {
-    if (message.kind === 'store-events') watch?.(message.events);
-    else tell(message, config, log);
   });
   await ready;
   worker.on('error', (error: Error) => {

@@ -19,6 +19,7 @@ import type { Backend, ContactUpdate, StoreOp, StoreResult, StoreStatus, UpdateO
 const CLOSED_REMEMBERED = 16_384;
 
 const LOAD_CHUNK = 1_000;
+const RETIRE_CHUNK = 1_000;
 
 interface Change {
   before: Binding[];
@@ -191,15 +192,24 @@ export class Location {
 
   /**
    * At start: bindings of stream flows of another life of this node are gone with their sockets. Datagram
-   * flows may still work, and streams that were handed over by the process before (`adopted`) do.
+   * flows may still work, and streams that were handed over by the process before (`adopted`) do. A slice at a
+   * time; `after` each, so that what is told of a million of them is not in memory at once.
    */
-  retireOtherIncarnations(incarnation: number, adopted: ReadonlySet<string> = new Set()): number {
-    const dead = (flow: string) =>
-      isStreamFlow(flow) && incarnationOf(flow) !== incarnation && !adopted.has(flow);
+  retireOtherIncarnations(
+    incarnation: number,
+    adopted: ReadonlySet<string> = new Set(),
+    after: () => void = () => {},
+  ): number {
+    const dead = [...this.#flows.keys()].filter(
+      (flow) => isStreamFlow(flow) && incarnationOf(flow) !== incarnation && !adopted.has(flow),
+    );
     let gone = 0;
-    this.batch(() => {
-      for (const flow of [...this.#flows.keys()]) if (dead(flow)) gone += this.#retire(flow, RESTARTED);
-    });
+    for (let i = 0; i < dead.length; i += RETIRE_CHUNK) {
+      this.batch(() => {
+        for (const flow of dead.slice(i, i + RETIRE_CHUNK)) gone += this.#retire(flow, RESTARTED);
+      });
+      after();
+    }
     return gone;
   }
 

@@ -61,26 +61,19 @@ class StoreThread {
   #batch: Delivery[] = [];
   #stopping = false;
   readonly #now: () => number;
-  readonly #post: (message: StoreEvents) => void;
+  readonly #tell: () => void;
   #nextSweep = 0;
 
-  constructor(
-    mesh: Mesh,
-    service: StoreService,
-    ringBytes: number,
-    now: () => number,
-    post: (message: StoreEvents) => void,
-  ) {
+  constructor(mesh: Mesh, service: StoreService, ringBytes: number, now: () => number, tell: () => void) {
     this.#mesh = mesh;
     this.#service = service;
     this.#now = now;
-    this.#post = post;
+    this.#tell = tell;
     this.#replies = new Replies(mesh, ringBytes);
   }
 
   /** Returns after STORE_STOP. */
   run(): void {
-    this.#tell(); // what the start has retired
     while (!this.#stopping) {
       this.#replies.retry();
       this.#mesh.receive(this.#onMessage, BATCH);
@@ -88,11 +81,6 @@ class StoreThread {
       if (!idle) this.#handle();
       if (!this.#sweep() && idle) this.#rest();
     }
-  }
-
-  #tell(): void {
-    const events = this.#service.takeEvents();
-    if (events.length > 0) this.#post({ kind: 'store-events', events });
   }
 
   readonly #onMessage: MessageHandler = (from, type, ring) => {
@@ -143,12 +131,16 @@ async function runStoreThread(
     backend,
     data.watchedAs === undefined ? undefined : new Journal(data.watchedAs, now),
   );
-  const retired = service.location.retireOtherIncarnations(data.incarnation, new Set(data.adopted));
+  const tell = () => {
+    const events = service.takeEvents();
+    if (events.length > 0) post({ kind: 'store-events', events });
+  };
+  const retired = service.location.retireOtherIncarnations(data.incarnation, new Set(data.adopted), tell);
   const mesh = new Mesh(data.mesh, data.participant, wake);
   const message: StoreReady = { kind: 'store-ready', bindings: service.location.count, retired };
   if (backend instanceof LmdbBackend && backend.setAside !== undefined) message.setAside = backend.setAside;
   post(message);
-  new StoreThread(mesh, service, data.mesh.ringBytes, now, post).run();
+  new StoreThread(mesh, service, data.mesh.ringBytes, now, tell).run();
   await backend.close();
 }
 

@@ -191,6 +191,20 @@ describe.each(BACKENDS)('the events of the location service over $name', ({ make
     expect(told(journal.take())).toEqual([`expire ${DORA} 1`]);
   });
 
+  it('of a restart come a slice at a time, however many flows it has ended', () => {
+    const flows = Array.from({ length: 2_500 }, (_, i) => flowKey(i, 1, 6, false));
+    location.batch(() => {
+      for (const [i, flow] of flows.entries()) register({ aor: `sip:u${i}@h`, flow });
+    });
+    journal.take();
+    const slices: number[] = [];
+    expect(location.retireOtherIncarnations(7, new Set(), () => slices.push(journal.take().length))).toBe(
+      2_500,
+    );
+    expect(slices).toEqual([1_000, 1_000, 500]);
+    expect(location.count).toBe(0);
+  });
+
   it('do not leave if the commit fails, and the end is told all the same when it comes', () => {
     for (const aor of FIRST) register({ aor });
     register({ contacts: [flowContact(1, { expires: 60 })] });

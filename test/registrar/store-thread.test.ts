@@ -92,8 +92,12 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
     };
     worker = new Worker(ENTRY, { workerData: data });
     posted = [];
-    worker.on('message', (message: StoreReady | StoreEvents) => posted.push(message));
-    [ready] = (await once(worker, 'message')) as [StoreReady];
+    ready = await new Promise<StoreReady>((resolve) => {
+      worker.on('message', (message: StoreReady | StoreEvents) => {
+        posted.push(message);
+        if (message.kind === 'store-ready') resolve(message);
+      });
+    });
     shards = [1, 2].map((self) => {
       return new Shard(descriptor, self, kind === 'lmdb' ? new LmdbReader(lmdb()) : undefined);
     });
@@ -175,7 +179,6 @@ describe.each(['memory', 'lmdb'] as const)('the store thread (%s)', (kind) => {
     expect(ready).toMatchObject({ bindings: 0, retired: kind === 'lmdb' ? 1 : 0 });
     await changeThings();
     await stop(); // all that was posted has come before the thread's end is told
-    expect(posted[0]).toEqual(ready);
     const retired = kind === 'lmdb' ? ['flow-lost'] : [];
     expect(told()).toEqual([...retired, 'register', 'flow-lost', 'register']);
     await start();
