@@ -1,7 +1,3 @@
-import { EventEmitter } from 'node:events';
-import type { EventType } from '../config/config.ts';
-import type { BindingEvent } from '../registrar/events.ts';
-
 /**
  * Events of the registrar for the program that it runs in: one typed emitter, given to `start`.
  *
@@ -14,6 +10,10 @@ import type { BindingEvent } from '../registrar/events.ts';
  * changes; a slow one holds up what else main does (accepting connections), not the shards. One that throws is
  * logged, and the others are called all the same. Nothing is kept for a listener that comes later.
  */
+import { EventEmitter } from 'node:events';
+import type { EventType } from '../config/config.ts';
+import type { BindingEvent } from '../registrar/events.ts';
+
 export type BindingEventMap = {
   [Type in EventType]: [event: Extract<BindingEvent, { type: Type }>];
 } & { event: [event: BindingEvent] };

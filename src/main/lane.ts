@@ -1,5 +1,3 @@
-import { hash } from 'node:crypto';
-
 /**
  * A queue of events on its way to one HTTP endpoint, a batch at a time.
  *
@@ -12,6 +10,8 @@ import { hash } from 'node:crypto';
  * So an event arrives once or more often, if it is not dropped; a receiver that knows the ids sees it once, and
  * the order holds for what it has not seen. Time, timers and randomness come in.
  */
+import { hash } from 'node:crypto';
+
 export interface Batch {
   /** the same each time it is sent */
   id: string;

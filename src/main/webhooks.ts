@@ -1,11 +1,3 @@
-import { createHmac } from 'node:crypto';
-import { Pool } from 'undici';
-import type { WebhookConfig } from '../config/config.ts';
-import type { Logger } from '../observe/log.ts';
-import type { BindingEvent } from '../registrar/events.ts';
-import { Counter, type Counters } from '../shared/counters.ts';
-import { type Answer, type Batch, Lane, type LaneLimits } from './lane.ts';
-
 /**
  * Events of the registrar as HTTP requests to an endpoint of the operator:
  *
@@ -20,6 +12,14 @@ import { type Answer, type Batch, Lane, type LaneLimits } from './lane.ts';
  * is away costs memory up to that and never holds up the registrar. Nothing is on disk: what has not been
  * delivered when the process ends is lost, after a clean stop has tried for five seconds.
  */
+import { createHmac } from 'node:crypto';
+import { Pool } from 'undici';
+import type { WebhookConfig } from '../config/config.ts';
+import type { Logger } from '../observe/log.ts';
+import type { BindingEvent } from '../registrar/events.ts';
+import { Counter, type Counters } from '../shared/counters.ts';
+import { type Answer, type Batch, Lane, type LaneLimits } from './lane.ts';
+
 export interface WebhookOptions {
   config: WebhookConfig;
   log: Logger;
@@ -30,8 +30,6 @@ export interface WebhookOptions {
   now?: () => number;
   after?: (ms: number, run: () => void) => () => void;
   random?: () => number;
-  /** in place of HTTP, for tests */
-  post?: (batch: Batch) => Promise<Answer>;
 }
 
 const LANES = 4;
@@ -39,6 +37,7 @@ const DEADLINE_MS = 10_000;
 const FLUSH_MS = 5_000;
 /** from one line about dropped events to the next */
 const QUIET_MS = 10_000;
+/** An endpoint that is away costs four times 8 Mi characters; an hour, since a request may be all that is in the way. */
 const LIMITS: LaneLimits = {
   batchEvents: 100,
   batchChars: 256 * 1024,
@@ -72,7 +71,7 @@ export class Webhooks {
     this.#counters = counters;
     this.#after = after;
     this.#client = new Client(config, options.deadline ?? DEADLINE_MS, now);
-    const post = options.post ?? ((batch) => this.#client.post(batch));
+    const post = (batch: Batch) => this.#client.post(batch);
     const limits = { ...LIMITS, ...options.limits };
     this.#lanes = Array.from({ length: LANES }, (_, lane) => {
       const delivered = (count: number) => {
