@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type BindingEvent, BindingEvents, loadConfig, start } from '../../src/index.ts';
 import { UdpAgent } from '../harness/agent.ts';
 import { Holdfast } from '../harness/holdfast.ts';
@@ -149,14 +149,20 @@ describe.each(kinds)('a registrar with webhooks (%s)', (kind) => {
 describe.skipIf(!hasRedis)('an edge that is given the shared store', () => {
   it('tells of the flows that end there, since it is the one who retires their bindings', async () => {
     const [endpoint, redis] = [await Endpoint.open(), await RedisServer.start()];
+    onTestFinished(async () => {
+      endpoint.close();
+      await redis.dispose();
+    });
     const host = freshHost();
     const shared = { STORE: redis.url, EVENTS_URL: endpoint.url };
     const registrar = await Registrar.start('memory', {
       settings: { ...shared, NODE: '1', TRUSTED: `${host}/32` },
     });
+    onTestFinished(() => registrar.close());
     const { address } = registrar.server;
     const upstream = `sip:${address.host}:${address.port};transport=udp`;
     const edge = await Holdfast.start({ host, settings: { ...shared, NODE: '11', UPSTREAM: upstream } });
+    onTestFinished(() => edge.stop());
     const phone = await edge.tcp();
     const { aor } = await register(phone);
     await phone.close();
@@ -166,10 +172,6 @@ describe.skipIf(!hasRedis)('an edge that is given the shared store', () => {
       { type: 'register', node: 1 },
       { type: 'flow-lost', node: 11, cause: 'peer-closed', order: events[0].order },
     ]);
-    await edge.stop();
-    await registrar.close();
-    await redis.dispose();
-    endpoint.close();
   });
 });
 
@@ -177,16 +179,16 @@ describe('a registrar that stops', () => {
   it('delivers what it has to tell first', async () => {
     const endpoint = await Endpoint.open();
     endpoint.refused = 1;
+    onTestFinished(() => endpoint.close());
     const server = await Holdfast.start({
       settings: { STORE: 'memory:', DOMAINS: DOMAIN, EVENTS_URL: endpoint.url },
     });
+    onTestFinished(() => server.stop());
     const client = await server.tcp();
     const { aor } = await register(client, { user: unique('u') });
     await until(() => server.output.some((line) => line.startsWith('Holdfast is up'))); // then it minds signals
     expect(await server.kill('SIGTERM', 20_000)).toEqual({ code: 0, signal: null });
-    await server.stop();
     expect(endpoint.events.filter((event) => event.aor === aor)[0]).toMatchObject({ type: 'register' });
-    endpoint.close();
     await client.close();
   });
 });
