@@ -26,7 +26,7 @@ async function answered(
   { site, core, peer }: Awaited<ReturnType<typeof prepare>>,
   sentBy: string,
   servers: TcpCore[],
-  rounds = 100,
+  rounds = 1_000,
   done = () => false,
 ): Promise<Arrival[]> {
   const caller = await TcpAgent.connect({ peer: site.server.address, localHost: peer });
