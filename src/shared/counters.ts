@@ -54,6 +54,7 @@ export const Counter = {
   wakeUps: 44,
   targetFailovers: 45,
   responsesLost: 46,
+  proxyRefused: 47,
 } as const;
 
 export type CounterName = keyof typeof Counter;
