@@ -9,7 +9,7 @@
  */
 import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { PROXIED, TRANSPORT_TCP } from '../shared/flow-record.ts';
+import { TRANSPORT_TCP } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { NetHandler } from './net.ts';
 import { CLIENT, HEADER, LOCAL, MALFORMED, MORE, PING, ProxyHeader } from './proxyheader.ts';
@@ -38,7 +38,7 @@ export class Proxying {
 
   /** Has nothing of this accepted stream been read yet? No if a predecessor of this shard has read of it. */
   awaits(slot: number): boolean {
-    return this.#flows.messagesIn(slot) === 0 && !this.#flows.has(slot, PROXIED);
+    return this.#flows.messagesIn(slot) === 0;
   }
 
   /**
@@ -55,6 +55,7 @@ export class Proxying {
       return isPing && this.#flows.transport(slot) === TRANSPORT_TCP ? KEEP_ALIVE : WAIT;
     }
     if (verdict !== HEADER) return 0;
+    this.#flows.countIn(slot); // no second one is looked for, by a successor of this shard either
     if (header.about === CLIENT) {
       const { a0, a1, a2, a3, port } = header.client;
       this.#flows.setClient(slot, a0, a1, a2, a3, port);

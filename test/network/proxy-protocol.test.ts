@@ -172,16 +172,20 @@ describe('a header', () => {
 });
 
 describe.runIf(IO !== 'core')('the shard of such a connection dies', () => {
-  it('its successor knows the client still (ffi only)', async () => {
+  it('its successor knows the client still, and takes no second header (ffi only)', async () => {
     const server = await Watched.start({
       settings: { DOMAINS: 'example.test', STORE: 'memory:', TRUSTED: BALANCER, WORKERS: '1', LOG: 'info' },
     });
     const phone = await TcpAgent.connect({ peer: server.address, localHost: BALANCER });
+    const silent = await TcpAgent.connect({ peer: server.address, localHost: BALANCER });
     const other = await TcpAgent.connect({ peer: server.address, localHost: freshHost() });
     try {
       phone.send(block(CLIENT, CLIENT));
+      silent.send(Buffer.from('PROXY UNKNOWN\r\n'));
       const { aor } = await register(phone);
       await server.failShard(0);
+      silent.send(block({ host: '198.51.100.7', port: 1 }, CLIENT));
+      expect(await server.causeOf(silent.hostPort)).toBe('malformed');
       const callId = unique('again-');
       phone.send(phone.compose('OPTIONS', `sip:${server.address.host}:${server.address.port}`, { callId }));
       const { message } = await phone.next(isResponse(200, callId));
@@ -189,6 +193,7 @@ describe.runIf(IO !== 'core')('the shard of such a connection dies', () => {
       await boundBecomes(other, aor, (contacts) => contacts.length === 1);
     } finally {
       await phone.close();
+      await silent.close();
       await other.close();
       await server.stop();
     }
