@@ -128,6 +128,12 @@ export class Watched {
     }
   }
 
+  /** Why connections ended, by host:port, as far as their records have not been taken again. */
+  async causes(): Promise<Map<string, string>> {
+    const list = (await this.#ask('ended')) as Ending[];
+    return new Map(list.map(({ peer, cause }) => [peer, cause]));
+  }
+
   /** Lets a shard die of an exception, and waits until its replacement serves. */
   async failShard(shard: number): Promise<void> {
     const before = this.#replaced();
