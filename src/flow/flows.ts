@@ -214,13 +214,13 @@ export class Flows {
     table.setIncarnation(slot, this.incarnation);
     table.publish(slot, OPEN);
     this.#counters.inc(Counter.flowsOpened);
-    this.#begin(slot);
+    this.#begin(slot, true);
   }
 
   /** What we dialled may say nothing until it is asked. */
-  #begin(slot: number): void {
+  #begin(slot: number, isNew: boolean): void {
     const { table } = this;
-    const waits = table.messagesIn(slot) === 0 && !table.has(slot, OUTBOUND_DIALED);
+    const waits = !table.has(slot, OUTBOUND_DIALED) && (isNew || table.messagesIn(slot) === 0);
     this.#stage[slot] = waits ? ACCEPTED : NO_STAGE;
     this.#since[slot] = table.openedAt(slot);
     this.#rearm(slot);
@@ -472,7 +472,7 @@ export class Flows {
       if (table.transport(slot) === TRANSPORT_UDP) this.#rearm(slot);
       else {
         stream(slot, table.generation(slot));
-        this.#begin(slot);
+        this.#begin(slot, false);
       }
     }
     return taken;

@@ -22,9 +22,10 @@ export class Balancers {
     this.#trust = trust;
   }
 
-  /** A connection was accepted; until a header comes it is its peer's own. */
+  /** A stream has opened; until a header comes it is its peer's own. Where a handshake comes first it may have come. */
   opened(slot: number): void {
     const { table } = this.#flows;
+    if (table.messagesIn(slot) > 0) return;
     if (this.#trust.network(this.#flows.remoteOf(slot, this.#address))) table.raise(slot, EXEMPT);
   }
 

@@ -115,11 +115,11 @@ export class Inbound {
   }
 
   bytes(slot: number, start: number, end: number): number {
+    const flows = this.#flows;
+    if (flows.stage(slot) === ACCEPTED) flows.enter(slot, FIRST_MESSAGE, this.ds);
     const framer = this.#framers.get(slot);
     if (!framer) return end - start;
-    const flows = this.#flows;
     flows.touch(slot, this.ds);
-    if (flows.stage(slot) === ACCEPTED) flows.enter(slot, FIRST_MESSAGE, this.ds);
     const { mem } = this.#net.arena;
     let p = start;
     for (;;) {
@@ -131,7 +131,6 @@ export class Inbound {
       p = framer.frameEnd;
       if (kind === PING) this.#pong(slot);
       else if (kind === MESSAGE) {
-        flows.enter(slot, NO_STAGE, this.ds);
         this.#streamSource(slot);
         const verdict = this.#message(framer.frameStart, p, false);
         if (verdict === NOT_SIP || verdict === NO_END) this.#net.close(slot, Cause.MALFORMED, true);
@@ -171,7 +170,9 @@ export class Inbound {
     this.#net.close(slot, large ? Cause.TOO_LARGE : Cause.MALFORMED, true);
   }
 
+  /** A whole message has come on the stream. */
   #streamSource(slot: number): void {
+    this.#flows.enter(slot, NO_STAGE, this.ds);
     const { source } = this.#exchange;
     const table = this.#table;
     source.listener = table.listener(slot);
