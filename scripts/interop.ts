@@ -1,6 +1,6 @@
 /**
- * Tests against other SIP programs: baresip, SIPp and Kamailio (packages baresip-core, sip-tester,
- * kamailio). Not part of `npm test`; a program that is not installed leaves its tests out. With
+ * Tests against other programs: baresip, SIPp, Kamailio and HAProxy (packages baresip-core, sip-tester,
+ * kamailio, haproxy). Not part of `npm test`; a program that is not installed leaves its tests out. With
  * --all, as in continuous integration, a test that is left out is an error.
  *
  * Ends with the line `N passed, N failed, N skipped`; exit code 1 if a test failed or none ran.

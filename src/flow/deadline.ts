@@ -8,13 +8,38 @@
  *      heard within that time, so the last octet of any kind plus Flow-Timer plus grace.
  *   3. A 2xx to a REGISTER was seen on it: the largest expiry granted, plus grace.
  *   4. A dialog was set up over it: the last octet plus the idle limit.
- *   5. It has proved nothing yet: its stage's deadline, counted from the opening, whatever is sent.
+ *   5. It has proved nothing yet: PROOF_S from the opening, whatever is sent.
  * A dialog may only lengthen rule 3: a call must not be cut because the phone let go of its binding.
+ *
+ * Beside rules 2 to 5 a stream is at times in a stage, something that its peer has begun and must end; the
+ * earlier of the two deadlines counts. Octets that do not end a stage do not lengthen it, keep-alives neither.
  *
  * The shard schedules the result on its wheel and asks again when it fires: traffic only stores a
  * time. Pure; no state.
  */
 import { Cause } from './cause.ts';
+
+/** A stream that has shown no accepted REGISTER and no dialog by then is closed. Seconds. */
+export const PROOF_S = 120;
+
+/** Nothing is awaited. */
+export const NO_STAGE = 0;
+/** Accepted: the first octet is. */
+export const ACCEPTED = 1;
+/** The first octet came: the first whole message is, with a PROXY header in front of it or not. */
+export const FIRST_MESSAGE = 2;
+/** A message was begun: its end is. */
+export const MESSAGE = 3;
+
+/** What ends the flow, and after how many seconds, by stage. */
+export const STAGES: readonly { seconds: number; cause: Cause }[] = [
+  { seconds: Infinity, cause: Cause.NONE },
+  // RFC 5626 clients register as soon as they have connected; a TCP retransmission or two fit in
+  { seconds: 30, cause: Cause.NO_OCTET },
+  // more than a user who types his password needs, and than a slow link for a message of the largest size
+  { seconds: 60, cause: Cause.NO_MESSAGE },
+  { seconds: 60, cause: Cause.UNFINISHED },
+];
 
 /** Read from the flow's record; one object, filled again for each flow. */
 export interface FlowLife {
@@ -30,6 +55,10 @@ export interface FlowLife {
   opened: number;
   /** deciseconds: the last octet or datagram of any kind from the peer (EP-5.4-09) */
   lastByte: number;
+  /** of a stream: one of STAGES */
+  stage: number;
+  /** deciseconds: since when it is in that stage */
+  since: number;
 }
 
 /** Seconds. */
@@ -38,22 +67,26 @@ export interface LifeLimits {
   grace: number;
   /** HOLDFAST_IDLE_S */
   idle: number;
-  /** of the stage in which the flow is: first octet, first message, first accepted REGISTER */
-  stage: number;
 }
 
 export function flowDeadline(flow: FlowLife, limits: LifeLimits): number {
   if (flow.exempt) return Infinity;
+  return Math.min(lifeDeadline(flow, limits), flow.since + STAGES[flow.stage].seconds * 10);
+}
+
+function lifeDeadline(flow: FlowLife, limits: LifeLimits): number {
   // 5626 §5.4: the server waits longer than Flow-Timer. The stored time is rounded down, hence one more.
   if (flow.flowTimer > 0) return flow.lastByte + 1 + (flow.flowTimer + limits.grace) * 10;
   const idle = flow.hasDialog ? flow.lastByte + 1 + limits.idle * 10 : 0;
   if (flow.registeredUntil > 0) return Math.max(flow.registeredUntil + limits.grace * 10, idle);
-  return flow.hasDialog ? idle : flow.opened + limits.stage * 10;
+  return flow.hasDialog ? idle : flow.opened + PROOF_S * 10;
 }
 
 /** The cause with which a flow ends that reached its deadline. */
-export function deadlineCause(flow: FlowLife): Cause {
+export function deadlineCause(flow: FlowLife, limits: LifeLimits): Cause {
   if (flow.exempt) return Cause.NONE;
+  const { seconds, cause } = STAGES[flow.stage];
+  if (flow.since + seconds * 10 <= lifeDeadline(flow, limits)) return cause;
   if (flow.flowTimer > 0) return Cause.EXPIRED;
   if (flow.registeredUntil > 0) return Cause.REGISTRATION_EXPIRED;
   return flow.hasDialog ? Cause.IDLE : Cause.STAGE_DEADLINE;

@@ -16,18 +16,32 @@ import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import type { FlowIndex } from '../shared/flow-index.ts';
-import { ADOPTED, DIALOG, EXEMPT, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import {
+  ADOPTED,
+  DIALOG,
+  EXEMPT,
+  OUTBOUND_DIALED,
+  PROXIED,
+  REGISTERED,
+  TRANSPORT_UDP,
+} from '../shared/flow-record.ts';
 import { type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
 import { latin1 } from '../wire/chars.ts';
-import { deadlineCause, type FlowLife, flowDeadline, type LifeLimits } from './deadline.ts';
+import {
+  ACCEPTED,
+  deadlineCause,
+  type FlowLife,
+  flowDeadline,
+  type LifeLimits,
+  NO_STAGE,
+  STAGES,
+} from './deadline.ts';
 import type { Keyring } from './keyring.ts';
 import { type TokenFields, TokenMint, TokenReader, TokenVerdict } from './token.ts';
 import { Wheel } from './wheel.ts';
 
 /** Transaction time of a client that retransmits (64 T1): a 2xx comes within it or never. */
 export const PROVISIONAL_S = 32;
-/** A stream that has shown no accepted REGISTER and no dialog by then is closed. */
-export const STAGE_S = 120;
 const RECHECK_MS = 30_000;
 const TICK_MS = 100;
 
@@ -79,7 +93,12 @@ export class Flows {
     hasDialog: false,
     opened: 0,
     lastByte: 0,
+    stage: NO_STAGE,
+    since: 0,
   };
+  /** by slot, of the streams of this shard: their stage (deadline.ts), and since when, in deciseconds */
+  readonly #stage: Uint8Array;
+  readonly #since: Int32Array;
   readonly #fields: TokenFields = {
     transport: 0,
     incarnation: 0,
@@ -108,7 +127,9 @@ export class Flows {
     this.#mint = new TokenMint(options.keyring, options.node);
     this.#node = options.node;
     this.#wheel = new Wheel(options.table.capacity, TICK_MS, options.clock.now());
-    this.#limits = { grace: options.grace, idle: options.idle, stage: STAGE_S };
+    this.#limits = { grace: options.grace, idle: options.idle };
+    this.#stage = new Uint8Array(options.table.capacity);
+    this.#since = new Int32Array(options.table.capacity);
     this.#adoption = (options.flowTimer + options.grace) * 10;
   }
 
@@ -193,6 +214,35 @@ export class Flows {
     table.setIncarnation(slot, this.incarnation);
     table.publish(slot, OPEN);
     this.#counters.inc(Counter.flowsOpened);
+    this.#begin(slot, true);
+  }
+
+  /** What we dialled may say nothing until it is asked. */
+  #begin(slot: number, isNew: boolean): void {
+    const { table } = this;
+    const waits = !table.has(slot, OUTBOUND_DIALED) && (isNew || table.messagesIn(slot) === 0);
+    this.#stage[slot] = waits ? ACCEPTED : NO_STAGE;
+    this.#since[slot] = table.openedAt(slot);
+    this.#rearm(slot);
+  }
+
+  stage(slot: number): number {
+    return this.#stage[slot];
+  }
+
+  /** The stream has come into this stage. */
+  enter(slot: number, stage: number, ds: number): void {
+    this.#stage[slot] = stage;
+    this.#since[slot] = ds;
+    // A longer one is met when the flow is looked at again.
+    if (STAGES[stage].seconds * 1000 < RECHECK_MS) this.#rearm(slot);
+  }
+
+  /** Is it believed from now on, so that it has no deadline, or no longer? */
+  setExempt(slot: number, exempt: boolean): void {
+    const { table } = this;
+    if (exempt) table.raise(slot, EXEMPT);
+    else table.lower(slot, EXEMPT);
     this.#rearm(slot);
   }
 
@@ -286,6 +336,20 @@ export class Flows {
     return into;
   }
 
+  /** Whose flow it is: the client that a balancer told of in a PROXY header, or the one that the socket has. */
+  clientOf(slot: number, into: Endpoint): Endpoint {
+    const { table } = this;
+    if (!table.has(slot, PROXIED)) return this.remoteOf(slot, into);
+    into.port = table.clientPort(slot);
+    into.a0 = table.client(slot, 0);
+    into.a1 = table.client(slot, 1);
+    into.a2 = table.client(slot, 2);
+    into.a3 = table.client(slot, 3);
+    // It need not be the socket's.
+    into.family = into.a0 === 0 && into.a1 === 0 && into.a2 === 0xffff ? 4 : 6;
+    return into;
+  }
+
   localOf(slot: number, into: Endpoint): Endpoint {
     const { table } = this;
     into.family = table.family(slot);
@@ -337,6 +401,10 @@ export class Flows {
     life.hasDialog = table.has(slot, DIALOG);
     life.opened = table.openedAt(slot);
     life.lastByte = table.lastByte(slot);
+    // Another shard's streams are looked up here too: what they have begun is known to their owner alone.
+    const mine = table.owner(slot) === this.#self && table.transport(slot) !== TRANSPORT_UDP;
+    life.stage = mine ? this.#stage[slot] : NO_STAGE;
+    life.since = this.#since[slot];
     return life;
   }
 
@@ -374,7 +442,8 @@ export class Flows {
       this.#rearm(slot);
       return;
     }
-    const cause = state === PROVISIONAL ? Cause.STAGE_DEADLINE : deadlineCause(this.#fill(slot));
+    const cause =
+      state === PROVISIONAL ? Cause.STAGE_DEADLINE : deadlineCause(this.#fill(slot), this.#limits);
     this.#counters.inc(cause === Cause.EXPIRED ? Counter.flowsExpired : Counter.stageDeadlines);
     if (table.transport(slot) === TRANSPORT_UDP) this.end(slot, table.generation(slot), cause);
     else this.closeStream(slot, cause);
@@ -400,8 +469,11 @@ export class Flows {
       const state = table.state(slot);
       if ((state !== OPEN && state !== PROVISIONAL) || table.owner(slot) !== this.#self) continue;
       taken++;
-      if (table.transport(slot) !== TRANSPORT_UDP) stream(slot, table.generation(slot));
-      this.#rearm(slot);
+      if (table.transport(slot) === TRANSPORT_UDP) this.#rearm(slot);
+      else {
+        stream(slot, table.generation(slot));
+        this.#begin(slot, false);
+      }
     }
     return taken;
   }

@@ -16,6 +16,7 @@ import {
   IOV_WORDS,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  MSG_PEEK,
   MSGHDR,
 } from './msghdr.ts';
 
@@ -67,6 +68,12 @@ export class StreamIo {
   recvAt(fd: number, offset: number, length: number): number {
     this.#place(this.#anywhereIovec, offset, length);
     return result(recvmsg(fd, this.#anywhere, MSG_DONTWAIT));
+  }
+
+  /** The same, and the bytes stay with the kernel: the next receive has them too. */
+  peekAt(fd: number, offset: number, length: number): number {
+    this.#place(this.#anywhereIovec, offset, length);
+    return result(recvmsg(fd, this.#anywhere, MSG_DONTWAIT | MSG_PEEK));
   }
 
   /** Starts a new list of segments. */

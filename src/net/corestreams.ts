@@ -19,6 +19,8 @@ import { Endpoint } from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
 import { Kept } from './kept.ts';
 import type { NetHandler } from './net.ts';
+import { PING } from './proxyheader.ts';
+import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
 import { type Chain, Segments } from './segments.ts';
 
 const CONNECTING = 0;
@@ -53,6 +55,9 @@ class CoreStream implements Chain {
   since = 0;
   lingerUntil = 0;
   peerEnded = false;
+  /** a PROXY header may be in front of what comes; so many octets of it were taken for a keep-alive */
+  fresh = false;
+  seen = 0;
 
   constructor(slot: number, generation: number, socket: net.Socket, arena: Arena, written: () => void) {
     this.slot = slot;
@@ -97,6 +102,7 @@ export class CoreStreams {
   readonly #lingering: CoreStream[] = [];
   readonly #undrained = new Set<CoreStream>();
   readonly #address = new Endpoint();
+  readonly #proxying: Proxying;
   /** where `#gather` stands in a chain */
   #segment = -1;
   #from = 0;
@@ -107,6 +113,7 @@ export class CoreStreams {
     this.#counters = options.counters;
     this.#hosts = options.hosts;
     this.#now = options.now;
+    this.#proxying = new Proxying(options.arena.mem, options.flows, options.counters);
     this.#woken = options.woken;
     this.#region = options.arena.mem.subarray(options.arena.stream, options.arena.stream + STREAM_READ);
   }
@@ -119,6 +126,7 @@ export class CoreStreams {
   /** Serves the connection of an accepted handle under the claimed record. */
   accepted(slot: number, handle: unknown): void {
     const stream = this.#make(slot, handle);
+    stream.fresh = this.#proxying.awaits(slot);
     this.#setLocal(stream);
     this.handler.opened(slot);
     this.#woken();
@@ -188,7 +196,7 @@ export class CoreStreams {
     this.#woken();
     if (kept.length === 0) {
       this.handler.tick();
-      const used = this.handler.bytes(slot, start, start + n);
+      const used = this.#taken(stream, start, start + n);
       if (stream.state !== OPEN || used >= n) return;
       if (!kept.append(start + used, start + n)) this.#end(stream, Cause.TOO_LARGE);
       else this.#flows.raise(slot, PARTIAL_IN);
@@ -199,10 +207,28 @@ export class CoreStreams {
       return;
     }
     this.handler.tick();
-    const used = this.handler.bytes(slot, kept.start, kept.end);
+    const used = this.#taken(stream, kept.start, kept.end);
     if (stream.state !== OPEN) return;
     kept.consume(used);
     if (kept.length === 0) this.#flows.lower(slot, PARTIAL_IN);
+  }
+
+  /** How many of the bytes are used up: by a PROXY header in front, and by the handler. */
+  #taken(stream: CoreStream, start: number, end: number): number {
+    if (!stream.fresh) return this.handler.bytes(stream.slot, start, end);
+    const length = this.#proxying.examine(stream.slot, start, end, stream.seen, this.handler);
+    if (length === WAIT) return 0;
+    if (length === REFUSED) {
+      this.#end(stream, this.#proxying.cause);
+      return 0;
+    }
+    if (length === KEEP_ALIVE) {
+      stream.seen = PING;
+      return this.handler.bytes(stream.slot, start, end);
+    }
+    stream.fresh = false;
+    if (start + length === end) return length;
+    return length + this.handler.bytes(stream.slot, start + length, end);
   }
 
   #ended(stream: CoreStream): void {

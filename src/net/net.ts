@@ -31,6 +31,13 @@ export interface NetHandler {
   bytes(slot: number, start: number, end: number): number;
   /** A stream that this shard now owns and reads: handed over by main, or accepted by the backend. */
   opened(slot: number): void;
+  /** A PROXY header begins an accepted stream: may its peer say who the client is? False closes the stream. */
+  mayProxy(slot: number): boolean;
+  /**
+   * That header is over. The record has the client's address, if the peer told one (PROXIED); `local`: the
+   * connection is the peer's own.
+   */
+  proxied(slot: number, local: boolean): void;
   /** The end of an outgoing connection attempt; `error` 0 or an errno. The record stays claimed. */
   connected(slot: number, error: number): void;
   /**

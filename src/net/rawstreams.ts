@@ -27,11 +27,13 @@ import {
 import { MAX_SEGMENTS, StreamIo } from '../native/stream.ts';
 import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
+import { OUTBOUND_DIALED, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
 import { Endpoint } from './endpoint.ts';
 import type { NetHandler } from './net.ts';
+import { MAX_HEADER, PING } from './proxyheader.ts';
+import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
 
 const CONNECTING = 0;
 const OPEN = 1;
@@ -66,6 +68,9 @@ class RawStream {
   outStart = 0;
   outEnd = 0;
   lingerUntil = 0;
+  /** a PROXY header may be in front of what comes; so many octets of it were taken for a keep-alive */
+  fresh = false;
+  seen = 0;
 
   constructor(slot: number, generation: number, fd: number) {
     this.slot = slot;
@@ -92,12 +97,14 @@ export class RawStreams {
   readonly #lingering: RawStream[] = [];
   readonly #cookie = new Int32Array(2);
   readonly #address = new Endpoint();
+  readonly #proxying: Proxying;
 
   constructor(arena: Arena, epoll: Epoll, flows: FlowTable, counters: Counters) {
     this.#arena = arena;
     this.#epoll = epoll;
     this.#flows = flows;
     this.#counters = counters;
+    this.#proxying = new Proxying(arena.mem, flows, counters);
     this.#io = new StreamIo(arena.mem, arena.stream, STREAM_READ);
   }
 
@@ -114,6 +121,7 @@ export class RawStreams {
   adopt(slot: number): void {
     const flows = this.#flows;
     const stream = new RawStream(slot, flows.generation(slot), flows.fd(slot));
+    stream.fresh = this.#proxying.awaits(slot) && !flows.has(slot, OUTBOUND_DIALED);
     this.#streams.set(slot, stream);
     const events = EPOLLIN | EPOLLRDHUP;
     if (this.#epoll.add(stream.fd, events, slot, stream.generation) === -EEXIST) {
@@ -180,16 +188,13 @@ export class RawStreams {
   }
 
   #read(stream: RawStream, handler: NetHandler): void {
+    if (stream.fresh && !this.#begins(stream, handler)) return;
     const { stream: region, mem } = this.#arena;
     for (let round = 0; round < READ_BUDGET; round++) {
       const n = this.#io.recv(stream.fd);
       if (n < 0) {
         if (n === -EAGAIN) return;
-        this.#lose(stream, stream.first);
-        this.#end(
-          stream,
-          n === -ECONNRESET || n === -EPIPE ? Cause.RESET : n === -ETIMEDOUT ? Cause.TIMEOUT : Cause.IO,
-        );
+        this.#unreadable(stream, n);
         return;
       }
       if (n === 0) {
@@ -209,6 +214,52 @@ export class RawStreams {
       }
       if (n < STREAM_READ) return;
     }
+  }
+
+  #unreadable(stream: RawStream, error: number): void {
+    this.#lose(stream, stream.first);
+    const isReset = error === -ECONNRESET || error === -EPIPE;
+    this.#end(stream, isReset ? Cause.RESET : error === -ETIMEDOUT ? Cause.TIMEOUT : Cause.IO);
+  }
+
+  /**
+   * Looks at the first octets where the kernel has them, and takes those of a PROXY header alone: what is behind
+   * it may be for another reader, as TLS. True: the stream begins here (or the peer has ended it, which a read tells).
+   */
+  #begins(stream: RawStream, handler: NetHandler): boolean {
+    const { stream: region, mem } = this.#arena;
+    const n = this.#io.peekAt(stream.fd, region, MAX_HEADER);
+    if (n === 0 || n === -EAGAIN) return n === 0;
+    if (n < 0) {
+      this.#unreadable(stream, n); // the look has taken the error
+      return false;
+    }
+    const held = stream.inEnd - stream.inStart;
+    if (held > 0 && !this.#append(stream, mem, region, n)) return false;
+    const start = held > 0 ? stream.inStart : region;
+    const length = this.#proxying.examine(stream.slot, start, start + held + n, stream.seen, handler);
+    if (length === REFUSED) {
+      this.#end(stream, this.#proxying.cause);
+      return false;
+    }
+    if (length === WAIT) {
+      this.#io.recvAt(stream.fd, region, n);
+      if (held === 0) this.#keep(stream, region, region + n);
+      return false;
+    }
+    if (length === KEEP_ALIVE) {
+      this.#io.recvAt(stream.fd, region, n);
+      stream.seen = PING;
+      handler.bytes(stream.slot, start, start + PING);
+      if (held > 0 && stream.state === OPEN) this.#release(stream);
+      return false;
+    }
+    stream.fresh = false;
+    if (length > 0) {
+      this.#io.recvAt(stream.fd, region, length - held);
+      if (held > 0) this.#release(stream);
+    } else if (held > 0) stream.inEnd -= n; // the kernel still has them
+    return true;
   }
 
   /** The first bytes of an unfinished message move into a slab. */
@@ -253,6 +304,7 @@ export class RawStreams {
   #release(stream: RawStream): void {
     this.#arena.slabs.giveBack(stream.in);
     stream.in = -1;
+    stream.inStart = stream.inEnd = 0;
     this.#flows.lower(stream.slot, PARTIAL_IN);
   }
 

@@ -18,6 +18,7 @@ export class Source {
   /** its flow's slot, -1 for a datagram of no known flow */
   slot = -1;
   generation = 0;
+  /** the client: on a stream from a balancer that told who he is, not the socket's */
   readonly remote = new Endpoint();
   readonly local = new Endpoint();
   /** the upstream itself, a trusted network, or a connection that we opened to one of them */

@@ -3,6 +3,7 @@
  * (wire/framer.ts). Keep-alives are answered here and go no further. Every arrival touches its flow
  * (EP-5.4-09). A whole message goes to the proxy, with where it came from.
  */
+import { ACCEPTED, FIRST_MESSAGE, MESSAGE as IN_MESSAGE, NO_STAGE } from '../flow/deadline.ts';
 import type { Flows } from '../flow/flows.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { Net } from '../net/net.ts';
@@ -114,14 +115,19 @@ export class Inbound {
   }
 
   bytes(slot: number, start: number, end: number): number {
+    const flows = this.#flows;
+    if (flows.stage(slot) === ACCEPTED) flows.enter(slot, FIRST_MESSAGE, this.ds);
     const framer = this.#framers.get(slot);
     if (!framer) return end - start;
-    this.#flows.touch(slot, this.ds);
+    flows.touch(slot, this.ds);
     const { mem } = this.#net.arena;
     let p = start;
     for (;;) {
       const kind = framer.next(mem, p, end);
-      if (kind === MORE) return framer.frameEnd - start;
+      if (kind === MORE) {
+        if (framer.inMessage && flows.stage(slot) === NO_STAGE) flows.enter(slot, IN_MESSAGE, this.ds);
+        return framer.frameEnd - start;
+      }
       p = framer.frameEnd;
       if (kind === PING) this.#pong(slot);
       else if (kind === MESSAGE) {
@@ -164,7 +170,9 @@ export class Inbound {
     this.#net.close(slot, large ? Cause.TOO_LARGE : Cause.MALFORMED, true);
   }
 
+  /** A whole message has come on the stream. */
   #streamSource(slot: number): void {
+    this.#flows.enter(slot, NO_STAGE, this.ds);
     const { source } = this.#exchange;
     const table = this.#table;
     source.listener = table.listener(slot);
@@ -172,7 +180,7 @@ export class Inbound {
     source.slot = slot;
     source.generation = table.generation(slot);
     source.transaction = -1;
-    this.#flows.remoteOf(slot, source.remote);
+    this.#flows.clientOf(slot, source.remote);
     this.#flows.localOf(slot, source.local);
     source.trusted = table.has(slot, EXEMPT);
     source.fromUpstream =

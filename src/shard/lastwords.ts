@@ -67,6 +67,14 @@ export class LastWords implements NetHandler {
     this.#shard.opened(slot);
   }
 
+  mayProxy(slot: number): boolean {
+    return this.#shard.mayProxy(slot);
+  }
+
+  proxied(slot: number, local: boolean): void {
+    this.#shard.proxied(slot, local);
+  }
+
   connected(slot: number, error: number): void {
     this.#shard.connected(slot, error);
   }

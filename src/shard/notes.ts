@@ -21,6 +21,7 @@ export class Notes {
   readonly #calls: Sampled;
   readonly #refusals: Sampled;
   readonly #ended: Sampled;
+  readonly #unproxied: Sampled;
   readonly #address = new Endpoint();
 
   constructor(log: Logger, clock: Clock, exchange: Exchange, flows: Flows) {
@@ -31,6 +32,7 @@ export class Notes {
     this.#calls = new Sampled(log, 'call');
     this.#refusals = new Sampled(log, 'auth-failure');
     this.#ended = new Sampled(log, 'flow-ended');
+    this.#unproxied = new Sampled(log, 'proxy-refused');
   }
 
   /** A flow was confirmed by a registration. */
@@ -57,11 +59,18 @@ export class Notes {
     this.#ended.write({ cause: causeWord(cause), ...this.#flow(slot, generation) });
   }
 
+  /** A connection was closed for its PROXY header: `peer` is who sent it. */
+  proxyRefused(slot: number, cause: number): void {
+    if (!this.#unproxied.wants(this.#clock.now())) return;
+    const peer = this.#flows.remoteOf(slot, this.#address).toString();
+    this.#unproxied.write({ cause: causeWord(cause), peer });
+  }
+
   #flow(slot: number, generation: number) {
     return {
       flow: `${slot}.${generation}`,
       transport: TRANSPORTS[this.#flows.table.transport(slot)].toLowerCase(),
-      peer: this.#flows.remoteOf(slot, this.#address).toString(),
+      peer: this.#flows.clientOf(slot, this.#address).toString(),
     };
   }
 

@@ -34,7 +34,7 @@ import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_TCP, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { OUTBOUND_DIALED, REGISTERED, TRANSPORT_TCP, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
@@ -45,6 +45,7 @@ import { Timers } from '../transaction/timers.ts';
 import { Framer, MESSAGE } from '../wire/framer.ts';
 import { TRANSPORTS } from '../wire/via.ts';
 import { Admission } from './admission.ts';
+import { Balancers } from './balancers.ts';
 import {
   FAIL,
   FLOW_FAILED,
@@ -118,6 +119,7 @@ export class Shard implements NetHandler {
   readonly #upstream: Upstream | undefined;
   readonly #listeners: Listener[];
   readonly #inbound: Inbound;
+  readonly #balancers: Balancers;
   readonly #notes: Notes;
   readonly #address = new Endpoint();
   readonly #shards: number;
@@ -219,6 +221,7 @@ export class Shard implements NetHandler {
       proxy: this.#proxy,
       responses: this.#responses,
     });
+    this.#balancers = new Balancers(this.#flows, this.#trust);
     this.#responses.registrationSeen = this.#notes.registration;
     this.#responses.own = own;
     this.#answers.flowTimer = config.flowTimer;
@@ -410,9 +413,16 @@ export class Shard implements NetHandler {
 
   opened(slot: number): void {
     this.#inbound.begin(slot);
-    const remote = this.#flows.remoteOf(slot, this.#address);
-    if (this.#trust.network(remote)) this.#table.raise(slot, EXEMPT);
+    this.#balancers.opened(slot);
     this.#flows.openStream(slot, deciseconds(this.#clock.now()));
+  }
+
+  mayProxy(slot: number): boolean {
+    return this.#balancers.mayTell(slot, this.#inbound.ds);
+  }
+
+  proxied(slot: number, local: boolean): void {
+    this.#balancers.told(slot, local);
   }
 
   connected(slot: number, error: number): void {
@@ -439,6 +449,8 @@ export class Shard implements NetHandler {
     if (this.#table.has(slot, OUTBOUND_DIALED))
       this.#transactions?.losses.connection(this.#flows.remoteOf(slot, this.#address));
     this.#transactions?.losses.flow(slot, this.#table.generation(slot));
+    if (cause === Cause.PROXY_UNTRUSTED || cause === Cause.PROXY_MALFORMED)
+      this.#notes.proxyRefused(slot, cause);
     if (!this.#connections.closed(slot, cause)) this.#flows.end(slot, this.#table.generation(slot), cause);
   }
 

@@ -16,7 +16,7 @@ export const Cause = {
   EXPIRED: 3,
   /** the last registration over it ran out */
   REGISTRATION_EXPIRED: 4,
-  /** no first octet, whole message or accepted REGISTER in its time */
+  /** no accepted REGISTER and no dialog in its time */
   STAGE_DEADLINE: 5,
   /** nothing moved for HOLDFAST_IDLE_S on a flow without registration */
   IDLE: 6,
@@ -62,6 +62,16 @@ export const Cause = {
   STUN_FAILED: 26,
   /** user agent: the mapped address changed (5626 §4.4.2) */
   MAPPED_ADDRESS_CHANGED: 27,
+  /** a PROXY header from a peer that may not say who its client is */
+  PROXY_UNTRUSTED: 28,
+  /** a PROXY header that breaks its grammar */
+  PROXY_MALFORMED: 29,
+  /** a connection on which nothing came */
+  NO_OCTET: 30,
+  /** octets came, and no whole message in its time */
+  NO_MESSAGE: 31,
+  /** a message was begun and not ended in its time */
+  UNFINISHED: 32,
 } as const;
 export type Cause = (typeof Cause)[keyof typeof Cause];
 

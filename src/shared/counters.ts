@@ -57,6 +57,7 @@ export const Counter = {
   eventsDelivered: 47,
   eventsDropped: 48,
   webhookFailures: 49,
+  proxyRefused: 50,
 } as const;
 
 export type CounterName = keyof typeof Counter;

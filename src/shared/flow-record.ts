@@ -32,7 +32,7 @@ export const REGISTERED = 1 << 5;
 export const DIALOG = 1 << 6;
 /** libuv closes the descriptor, we free only the record. */
 export const NODE_OWNED_FD = 1 << 7;
-/** The address in `client` came from a PROXY header. */
+/** `client` has the address that a PROXY header told; without it the client's is that of the socket, `remote`. */
 export const PROXIED = 1 << 8;
 /** Taken over from another process or from an earlier incarnation's token. */
 export const ADOPTED = 1 << 9;

@@ -6,11 +6,16 @@
  * to the pool when none is, so no size can keep the memory for ever. A lease takes the tightest size that
  * fits and never a larger one in its place. Every call is O(1) (`grow` copies). When the arena is used up, -1.
  *
+ * It is used up for large blocks first: the last chunks are kept for smaller ones. So a crowd that holds as much as it
+ * may, readers that do not read, leaves room for the messages of ordinary size of others.
+ *
  * One thread only: no atomics, and the books die with the thread. The arena may be shared memory.
  */
 export const BLOCK_SIZES = [4 << 10, 16 << 10, 64 << 10, 272 << 10] as const;
 export const MAX_BLOCK = BLOCK_SIZES[3];
 const CHUNK = MAX_BLOCK;
+/** The part of all chunks that a size leaves to the smaller ones. */
+const LEFT = [0, 1 / 32, 1 / 16, 1 / 8];
 const MAX_BLOCKS = CHUNK / BLOCK_SIZES[0];
 const NONE = -1;
 const UNUSED = 255;
@@ -37,6 +42,8 @@ export class Slab {
   // Per block: the next free one of its chunk, and whether it is leased.
   readonly #nextFree: Int8Array;
   readonly #leased: Uint8Array;
+  #unused: number;
+  readonly #left: number[];
   // Heads of those chunk lists, by class; the last is the unused ones.
   readonly #heads = new Int32Array(BLOCK_SIZES.length + 1).fill(NONE);
 
@@ -54,6 +61,8 @@ export class Slab {
     this.#after = new Int32Array(chunks);
     this.#nextFree = new Int8Array(chunks * MAX_BLOCKS);
     this.#leased = new Uint8Array(chunks * MAX_BLOCKS);
+    this.#unused = chunks;
+    this.#left = LEFT.map((part) => Math.floor(part * chunks));
     for (let chunk = chunks - 1; chunk >= 0; chunk--) this.#link(BLOCK_SIZES.length, chunk);
   }
 
@@ -90,6 +99,7 @@ export class Slab {
     if (this.#free[chunk] === blocksOf(size)) {
       this.#unlink(size, chunk);
       this.#class[chunk] = UNUSED;
+      this.#unused++;
       this.#link(BLOCK_SIZES.length, chunk);
     }
     return true;
@@ -125,7 +135,8 @@ export class Slab {
 
   #cut(size: number): number {
     const chunk = this.#heads[BLOCK_SIZES.length];
-    if (chunk === NONE) return NONE;
+    if (chunk === NONE || this.#unused <= this.#left[size]) return NONE;
+    this.#unused--;
     this.#unlink(BLOCK_SIZES.length, chunk);
     const blocks = blocksOf(size);
     this.#class[chunk] = size;

@@ -1,9 +1,20 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Cause, causeWord, causeWords } from '../../src/flow/cause.ts';
-import { deadlineCause, type FlowLife, flowDeadline, type LifeLimits } from '../../src/flow/deadline.ts';
+import {
+  ACCEPTED,
+  deadlineCause,
+  FIRST_MESSAGE,
+  type FlowLife,
+  flowDeadline,
+  type LifeLimits,
+  MESSAGE,
+  NO_STAGE,
+  PROOF_S,
+  STAGES,
+} from '../../src/flow/deadline.ts';
 
-const limits: LifeLimits = { grace: 20, idle: 3600, stage: 32 };
+const limits: LifeLimits = { grace: 20, idle: 3600 };
 const fresh: FlowLife = {
   exempt: false,
   flowTimer: 0,
@@ -11,9 +22,11 @@ const fresh: FlowLife = {
   hasDialog: false,
   opened: 1000,
   lastByte: 1000,
+  stage: NO_STAGE,
+  since: 0,
 };
 const deadline = (life: Partial<FlowLife>, l = limits) => flowDeadline({ ...fresh, ...life }, l);
-const cause = (life: Partial<FlowLife>) => deadlineCause({ ...fresh, ...life });
+const cause = (life: Partial<FlowLife>) => deadlineCause({ ...fresh, ...life }, limits);
 
 describe('a flow is dead', () => {
   it('after Flow-Timer and grace of silence, not at Flow-Timer [EP-5.4-08]', () => {
@@ -67,14 +80,50 @@ describe('a flow is dead', () => {
   });
 
   it('after its stage where it has proved nothing, whatever it sends', () => {
-    expect(deadline({})).toBe(1000 + 320);
-    expect(deadline({ lastByte: 1300 })).toBe(1000 + 320);
+    expect(deadline({})).toBe(1000 + PROOF_S * 10);
+    expect(deadline({ lastByte: 1300 })).toBe(1000 + PROOF_S * 10);
     expect(cause({})).toBe(Cause.STAGE_DEADLINE);
   });
 
   it('never by a deadline if it leads to the upstream or a trusted peer', () => {
     expect(deadline({ exempt: true, flowTimer: 10, registeredUntil: 5, hasDialog: true })).toBe(Infinity);
     expect(cause({ exempt: true, flowTimer: 10 })).toBe(Cause.NONE);
+  });
+});
+
+describe('a stream is in a stage', () => {
+  it.each([
+    [ACCEPTED, Cause.NO_OCTET],
+    [FIRST_MESSAGE, Cause.NO_MESSAGE],
+    [MESSAGE, Cause.UNFINISHED],
+  ])('and ends with it (stage %i), though octets come', (stage, word) => {
+    const { seconds } = STAGES[stage];
+    for (const lastByte of [1000, 1000 + seconds * 10 - 1]) {
+      expect(deadline({ stage, since: 1000, lastByte })).toBe(1000 + seconds * 10);
+      expect(cause({ stage, since: 1000, lastByte })).toBe(word);
+    }
+  });
+
+  it('that is shorter than what it has to prove something', () => {
+    for (const { seconds } of STAGES.slice(1)) expect(seconds).toBeLessThan(PROOF_S);
+  });
+
+  it('and may end before it by what else is known', () => {
+    const life = { stage: MESSAGE, since: 1500, flowTimer: 10, lastByte: 1000 };
+    expect(deadline(life)).toBe(1000 + 1 + 300);
+    expect(cause(life)).toBe(Cause.EXPIRED);
+    expect(deadline({ stage: FIRST_MESSAGE, since: 1900 })).toBe(1000 + PROOF_S * 10);
+    expect(cause({ stage: FIRST_MESSAGE, since: 1900 })).toBe(Cause.STAGE_DEADLINE);
+  });
+
+  it('and a registered one ends with it all the same', () => {
+    const life = { stage: MESSAGE, since: 5000, flowTimer: 120, lastByte: 5500, registeredUntil: 90_000 };
+    expect(deadline(life)).toBe(5000 + STAGES[MESSAGE].seconds * 10);
+    expect(cause(life)).toBe(Cause.UNFINISHED);
+  });
+
+  it('but if it is believed it has no deadline', () => {
+    expect(deadline({ exempt: true, stage: MESSAGE, since: 1 })).toBe(Infinity);
   });
 });
 
@@ -114,6 +163,11 @@ describe('the close causes', () => {
       'no-pong',
       'stun-failed',
       'mapped-address-changed',
+      'proxy-untrusted',
+      'proxy-malformed',
+      'no-octet',
+      'no-message',
+      'unfinished',
     ]);
   });
 

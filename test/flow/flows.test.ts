@@ -1,6 +1,7 @@
 /** The life of flows on a clock that stands still until it is moved. */
 import { describe, expect, it } from 'vitest';
-import { Flows, FORGED, GONE, LIVE, PROVISIONAL_S, STAGE_S } from '../../src/flow/flows.ts';
+import { ACCEPTED, FIRST_MESSAGE, MESSAGE, NO_STAGE, PROOF_S, STAGES } from '../../src/flow/deadline.ts';
+import { Flows, FORGED, GONE, LIVE, PROVISIONAL_S } from '../../src/flow/flows.ts';
 import { Keyring } from '../../src/flow/keyring.ts';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import type { Listener } from '../../src/net/net.ts';
@@ -8,7 +9,7 @@ import { Cause } from '../../src/shared/cause.ts';
 import { Clock } from '../../src/shared/clock.ts';
 import { Counter, type CounterName, Counters } from '../../src/shared/counters.ts';
 import { FlowIndex, type FlowIndexDescriptor } from '../../src/shared/flow-index.ts';
-import { ADOPTED, DIALOG, EXEMPT } from '../../src/shared/flow-record.ts';
+import { ADOPTED, DIALOG, EXEMPT, OUTBOUND_DIALED } from '../../src/shared/flow-record.ts';
 import { FlowTable, type FlowTableDescriptor, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 
 const UDP = 1;
@@ -389,7 +390,8 @@ describe('a stream', () => {
   it('that proves nothing is closed after its stage, whatever it sends', () => {
     const v = fresh();
     const slot = v.stream();
-    for (let s = 10; s <= STAGE_S + 31; s += 10) {
+    v.flows.enter(slot, NO_STAGE, v.ds);
+    for (let s = 10; s <= PROOF_S + 31; s += 10) {
       v.to(s);
       if (v.isLive(slot)) v.flows.keepAlive(slot, v.ds);
     }
@@ -400,9 +402,79 @@ describe('a stream', () => {
     expect(v.table.used()).toBe(0);
   });
 
+  it('on which nothing comes is closed sooner, and so is one that makes no end with its first message', () => {
+    const v = fresh();
+    const silent = v.stream('203.0.113.7:1');
+    const slow = v.stream('203.0.113.7:2');
+    const { seconds } = STAGES[FIRST_MESSAGE];
+    v.to(20);
+    v.flows.touch(slow, v.ds);
+    v.flows.enter(slow, FIRST_MESSAGE, v.ds);
+    for (let s = 21; s <= seconds + 21; s++) {
+      v.to(s);
+      v.flows.keepAlive(slow, v.ds);
+      expect(v.closing.length).toBe(s >= seconds + 20 ? 2 : s >= STAGES[ACCEPTED].seconds ? 1 : 0);
+    }
+    expect(v.closing).toEqual([
+      [silent, Cause.NO_OCTET],
+      [slow, Cause.NO_MESSAGE],
+    ]);
+  });
+
+  it('that is registered is closed amid a message without an end', () => {
+    const v = fresh();
+    const slot = v.stream();
+    v.flows.enter(slot, NO_STAGE, v.ds);
+    v.flows.registered(slot, v.table.generation(slot), 3600, 120, v.ds);
+    v.to(100);
+    v.flows.touch(slot, v.ds);
+    v.flows.enter(slot, MESSAGE, v.ds);
+    for (let s = 110; s <= 170; s += 10) {
+      v.to(s);
+      v.flows.touch(slot, v.ds);
+    }
+    expect(v.closing).toEqual([[slot, Cause.UNFINISHED]]);
+  });
+
+  it('that we dialled may be silent until it has to prove something', () => {
+    const v = fresh();
+    const slot = v.stream('203.0.113.7:1', OUTBOUND_DIALED);
+    v.to(PROOF_S - 1);
+    expect(v.closing).toEqual([]);
+    v.to(PROOF_S + 31);
+    expect(v.closing).toEqual([[slot, Cause.STAGE_DEADLINE]]);
+  });
+
+  it('that is found not to be believed has its deadline from then on, and none while it is', () => {
+    const v = fresh();
+    const slot = v.stream('203.0.113.7:1', EXEMPT);
+    v.to(1_000);
+    expect(v.closing).toEqual([]);
+    v.flows.setExempt(slot, false);
+    v.to(1_001);
+    expect(v.closing).toEqual([[slot, Cause.NO_OCTET]]);
+    v.flows.setExempt(slot, true);
+    v.to(2_000);
+    expect(v.closing).toHaveLength(1);
+  });
+
+  it('of a balancer belongs to the client that it tells of, of whatever family', () => {
+    const v = fresh();
+    const slot = v.stream('203.0.113.7:1');
+    const client = new Endpoint();
+    expect(`${v.flows.clientOf(slot, client)}`).toBe('203.0.113.7:1');
+    for (const text of ['[2001:db8::9]:4711', '192.0.2.9:4712']) {
+      const { a0, a1, a2, a3, port } = at(text);
+      v.table.setClient(slot, a0, a1, a2, a3, port);
+      expect(`${v.flows.clientOf(slot, client)}`).toBe(text);
+    }
+    expect(`${v.flows.remoteOf(slot, client)}`).toBe('203.0.113.7:1');
+  });
+
   it('with a registration lives by it, and is closed by its network first', () => {
     const v = fresh();
     const slot = v.stream();
+    v.flows.enter(slot, NO_STAGE, v.ds);
     expect(v.registered(slot, 600, 60)).toBe(true);
     expect(v.registered(slot, 600, 60)).toBe(false);
     v.to(60 + GRACE + 31);
@@ -601,7 +673,7 @@ describe('the successor of a dead shard', () => {
     expect(streams).toEqual([[stream, heir.table.generation(stream)]]);
     heir.to(PROVISIONAL_S + 1);
     expect([heir.isLive(provisional), heir.isLive(udp), heir.isLive(foreign)]).toEqual([false, true, true]);
-    heir.to(STAGE_S + GRACE + 31);
+    heir.to(PROOF_S + GRACE + 31);
     expect(heir.ended.map((e) => e[0])).toEqual([udp]);
     expect(heir.closing.map((e) => e[0])).toEqual([stream]);
   });

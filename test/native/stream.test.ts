@@ -47,6 +47,18 @@ describe('a stream socket', () => {
     expect(received(client)).toBe('\r\n\r\n');
   });
 
+  it('shows what has come without taking it', () => {
+    const { client, server } = net.pair();
+    io.segment(0, put(0, 'PROXY UNKNOWN\r\nOPTIONS'));
+    io.send(client);
+    net.await(server, EPOLLIN);
+    expect(io.peekAt(server, 500, 4)).toBe(4);
+    expect(io.peekAt(server, 500, 100)).toBe(22);
+    expect(io.recvAt(server, 500, 15)).toBe(15);
+    expect(received(server)).toBe('OPTIONS');
+    expect(io.peekAt(server, 500, 100)).toBe(-EAGAIN);
+  });
+
   it('takes as many segments as it says and no more', () => {
     const { client, server } = net.pair();
     for (let i = 0; i < MAX_SEGMENTS; i++) {

@@ -38,6 +38,8 @@ export class Recorder implements NetHandler {
   readonly closes: Array<{ slot: number; cause: number }> = [];
   readonly unsents: string[] = [];
   readonly backlogs: number[] = [];
+  readonly introductions: Array<{ slot: number; local: boolean }> = [];
+  mayBeProxied = true;
   readonly unreachables: Array<{ listener: number; to: string; errno: number }> = [];
   /** what happened, in order */
   readonly log: string[] = [];
@@ -96,6 +98,14 @@ export class Recorder implements NetHandler {
       this.#flows.publish(slot, OPEN);
       this.opens.push(slot);
     });
+  }
+
+  mayProxy(): boolean {
+    return this.mayBeProxied;
+  }
+
+  proxied(slot: number, local: boolean): void {
+    this.introductions.push({ slot, local });
   }
 
   connected(slot: number, error: number): void {

@@ -1,7 +1,7 @@
 /**
  * Entry of a server that can be looked into: the same as the CLI starts, and over the IPC channel what a
  * black box does not show: records in use, counters, which shard owns which flow. It can also be told
- * to let a shard fail.
+ * to let a shard fail, and, with OBSERVED_CLOCK in its environment, what time it is: then its clock stands still.
  *
  * It says 'ready' once; each message { id, ask } is answered by { id, answer }.
  */
@@ -13,8 +13,11 @@ import { FREE, OPEN, PROVISIONAL } from '../../src/shared/flow-table.ts';
 
 export interface Ask {
   id: number;
-  ask: 'state' | 'flows' | 'ended' | 'fail';
+  ask: 'state' | 'flows' | 'ended' | 'fail' | 'advance';
+  /** to fail */
   shard?: number;
+  /** to advance by */
+  ms?: number;
 }
 
 export interface State {
@@ -42,7 +45,11 @@ export interface Ending {
   cause: string;
 }
 
-const running = await start(loadConfig(process.env));
+/** Not zero: a forgotten initialisation must not pass for "now". */
+const FIRST_MS = 1_000_000;
+const clock = new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT);
+const now = new Float64Array(clock).fill(FIRST_MS);
+const running = await start(loadConfig(process.env), process.env.OBSERVED_CLOCK ? { clock } : {});
 const { table, counters, config } = running;
 
 function state(): State {
@@ -86,8 +93,12 @@ function ended(): Ending[] {
   return list;
 }
 
-process.on('message', ({ id, ask, shard }: Ask) => {
+process.on('message', ({ id, ask, shard, ms }: Ask) => {
   if (ask === 'fail') running.failShard(shard ?? 0);
+  if (ask === 'advance') {
+    now[0] += ms ?? 0;
+    running.poke();
+  }
   process.send?.({ id, answer: ask === 'flows' ? flows() : ask === 'ended' ? ended() : state() });
 });
 const stop = () => void running.stop().finally(() => process.exit(0));

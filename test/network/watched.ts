@@ -28,6 +28,8 @@ export interface WatchedOptions {
   descriptors?: number;
   /** a garbage collector that keeps little for later: what the process then holds is what it needs */
   lean?: boolean;
+  /** the clock stands still until `advance` */
+  clocked?: boolean;
 }
 
 export class Watched {
@@ -66,6 +68,7 @@ export class Watched {
       HOLDFAST_MAX_FLOWS: '8192',
       HOLDFAST_LOG: 'warn',
       HOLDFAST_IO: IO,
+      ...(this.#options.clocked ? { OBSERVED_CLOCK: '1' } : {}),
     };
     for (const [name, value] of Object.entries({ ...this.#options.settings, ...settings }))
       env[`HOLDFAST_${name}`] = value;
@@ -125,10 +128,16 @@ export class Watched {
     }
   }
 
+  /** Why connections ended, by host:port, as far as their records have not been taken again. */
+  async causes(): Promise<Map<string, string>> {
+    const list = (await this.#ask('ended')) as Ending[];
+    return new Map(list.map(({ peer, cause }) => [peer, cause]));
+  }
+
   /** Lets a shard die of an exception, and waits until its replacement serves. */
   async failShard(shard: number): Promise<void> {
     const before = this.#replaced();
-    await this.#ask('fail', shard);
+    await this.#ask('fail', { shard });
     const until = Date.now() + 15_000;
     while (this.#replaced() === before) {
       if (Date.now() > until)
@@ -141,9 +150,15 @@ export class Watched {
     return this.output.join('').split('"event":"shard-replaced"').length;
   }
 
-  #ask(ask: Ask['ask'], shard = 0): Promise<unknown> {
+  /** Moves the server's clock on, in steps, so that no timer of one step hides behind another. */
+  async advance(seconds: number, step = 1): Promise<void> {
+    for (let left = seconds; left > 0; left -= step)
+      await this.#ask('advance', { ms: Math.min(left, step) * 1000 });
+  }
+
+  #ask(ask: Ask['ask'], what: { shard?: number; ms?: number } = {}): Promise<unknown> {
     const id = ++this.#id;
-    this.#child.send({ id, ask, shard });
+    this.#child.send({ id, ask, ...what });
     return new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error(`no answer to ${ask} in 10 s`)), 10_000);
       this.#waiting.set(id, (answer) => {

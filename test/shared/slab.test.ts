@@ -37,6 +37,24 @@ describe('slab', () => {
     expect([slab.giveBack(at), slab.giveBack(at), slab.inUse]).toEqual([true, false, 0]);
   });
 
+  it('is used up for large blocks first: smaller ones find room behind them', () => {
+    const CHUNKS = 64;
+    const slab = new Slab(Slab.allocate(CHUNKS * MAX_BLOCK));
+    const leases = (size: number) => {
+      const all: number[] = [];
+      for (let at = slab.lease(size); at >= 0; at = slab.lease(size)) all.push(at);
+      return all;
+    };
+    const perChunk = (size: number) => Math.floor(MAX_BLOCK / size);
+    const large = leases(MAX_BLOCK);
+    expect(large).toHaveLength(CHUNKS - CHUNKS / 8);
+    expect(leases(BLOCK_SIZES[2])).toHaveLength((CHUNKS / 16) * perChunk(BLOCK_SIZES[2]));
+    expect(leases(BLOCK_SIZES[1])).toHaveLength((CHUNKS / 32) * perChunk(BLOCK_SIZES[1]));
+    expect(leases(BLOCK_SIZES[0])).toHaveLength((CHUNKS / 32) * perChunk(BLOCK_SIZES[0]));
+    for (const at of large) slab.giveBack(at);
+    expect(leases(MAX_BLOCK)).toHaveLength(large.length - CHUNKS / 8); // what the smaller ones hold is gone
+  });
+
   it('finds every free block again when the chunks of one size empty in the middle of their list', () => {
     const slab = new Slab(Slab.allocate(3 * MAX_BLOCK));
     const blocks = Array.from({ length: 12 }, () => slab.lease(64 * KIB));
