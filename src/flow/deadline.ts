@@ -3,6 +3,7 @@
  * monotonic clock, as the flow record keeps them; results are such times, or Infinity.
  *
  * The rule, first match wins:
+ *   0. A WebSocket connection that has not become one: the time for its HTTP request, whoever it is.
  *   1. Flows to the upstream and to trusted peers have no deadline.
  *   2. A 2xx with Flow-Timer (or a `keep` value, 6223) went down it: the client has promised to be
  *      heard within that time, so the last octet of any kind plus Flow-Timer plus grace.
@@ -18,6 +19,8 @@ import { Cause } from './cause.ts';
 
 /** Read from the flow's record; one object, filled again for each flow. */
 export interface FlowLife {
+  /** its HTTP request for a WebSocket has not been answered */
+  upgrading: boolean;
   /** to the upstream or a trusted peer */
   exempt: boolean;
   /** seconds promised by Flow-Timer or keep; 0: none */
@@ -38,11 +41,14 @@ export interface LifeLimits {
   grace: number;
   /** HOLDFAST_IDLE_S */
   idle: number;
+  /** for the HTTP request of a WebSocket */
+  upgrade: number;
   /** of the stage in which the flow is: first octet, first message, first accepted REGISTER */
   stage: number;
 }
 
 export function flowDeadline(flow: FlowLife, limits: LifeLimits): number {
+  if (flow.upgrading) return flow.opened + limits.upgrade * 10;
   if (flow.exempt) return Infinity;
   // 5626 §5.4: the server waits longer than Flow-Timer. The stored time is rounded down, hence one more.
   if (flow.flowTimer > 0) return flow.lastByte + 1 + (flow.flowTimer + limits.grace) * 10;
@@ -53,6 +59,7 @@ export function flowDeadline(flow: FlowLife, limits: LifeLimits): number {
 
 /** The cause with which a flow ends that reached its deadline. */
 export function deadlineCause(flow: FlowLife): Cause {
+  if (flow.upgrading) return Cause.STAGE_DEADLINE;
   if (flow.exempt) return Cause.NONE;
   if (flow.flowTimer > 0) return Cause.EXPIRED;
   if (flow.registeredUntil > 0) return Cause.REGISTRATION_EXPIRED;

@@ -16,7 +16,15 @@ import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import type { FlowIndex } from '../shared/flow-index.ts';
-import { ADOPTED, DIALOG, EXEMPT, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import {
+  ADOPTED,
+  DIALOG,
+  EXEMPT,
+  isWebSocket,
+  REGISTERED,
+  TRANSPORT_UDP,
+  UPGRADING,
+} from '../shared/flow-record.ts';
 import { type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
 import { latin1 } from '../wire/chars.ts';
 import { deadlineCause, type FlowLife, flowDeadline, type LifeLimits } from './deadline.ts';
@@ -28,6 +36,8 @@ import { Wheel } from './wheel.ts';
 export const PROVISIONAL_S = 32;
 /** A stream that has shown no accepted REGISTER and no dialog by then is closed. */
 export const STAGE_S = 120;
+/** From the connection to the whole HTTP request of a WebSocket: round trips of a slow network, nothing that a person does. */
+export const UPGRADE_S = 10;
 const RECHECK_MS = 30_000;
 const TICK_MS = 100;
 
@@ -73,6 +83,7 @@ export class Flows {
   /** deciseconds after the start in which tokens of the last incarnation make flows */
   readonly #adoption: number;
   readonly #life: FlowLife = {
+    upgrading: false,
     exempt: false,
     flowTimer: 0,
     registeredUntil: 0,
@@ -108,7 +119,7 @@ export class Flows {
     this.#mint = new TokenMint(options.keyring, options.node);
     this.#node = options.node;
     this.#wheel = new Wheel(options.table.capacity, TICK_MS, options.clock.now());
-    this.#limits = { grace: options.grace, idle: options.idle, stage: STAGE_S };
+    this.#limits = { grace: options.grace, idle: options.idle, upgrade: UPGRADE_S, stage: STAGE_S };
     this.#adoption = (options.flowTimer + options.grace) * 10;
   }
 
@@ -191,8 +202,15 @@ export class Flows {
     table.setOpenedAt(slot, ds);
     table.setLastByte(slot, ds);
     table.setIncarnation(slot, this.incarnation);
+    if (isWebSocket(table.transport(slot))) table.raise(slot, UPGRADING);
     table.publish(slot, OPEN);
     this.#counters.inc(Counter.flowsOpened);
+    this.#rearm(slot);
+  }
+
+  /** Its HTTP request has been answered: a WebSocket from now on. */
+  upgraded(slot: number): void {
+    this.table.lower(slot, UPGRADING);
     this.#rearm(slot);
   }
 
@@ -331,6 +349,7 @@ export class Flows {
   #fill(slot: number): FlowLife {
     const { table } = this;
     const life = this.#life;
+    life.upgrading = table.has(slot, UPGRADING);
     life.exempt = table.has(slot, EXEMPT);
     life.flowTimer = table.flowTimer(slot);
     life.registeredUntil = table.registrationExpiry(slot);

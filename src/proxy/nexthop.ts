@@ -7,7 +7,7 @@ import { Endpoint } from '../net/endpoint.ts';
 import type { Destination, Location, Target } from '../net/targets.ts';
 import { SIPS, type UriView } from '../wire/address.ts';
 import { latin1 } from '../wire/chars.ts';
-import { TCP, UDP } from '../wire/via.ts';
+import { TCP, UDP, WS } from '../wire/via.ts';
 import type { Own } from './own.ts';
 import { NO_TARGET } from './targetset.ts';
 
@@ -18,6 +18,9 @@ export interface Names {
 
 /** RFC 3261 18.1.1: more than this goes over a transport with congestion control, since the path's MTU is unknown. */
 const MOST_BY_UDP = 1_300;
+
+/** RFC 2606: what clients in browsers call themselves (7118 §5.3, appendix B.1). Nobody is asked about it. */
+const NO_HOST = /(^|\.)invalid\.?$/i;
 
 export class NextHop {
   transport = UDP;
@@ -61,6 +64,7 @@ export class NextHop {
     this.silent = false;
     if (!uri.isSip || uri.scheme === SIPS) return false;
     if (uri.transport === 0 && uri.transportFrom >= 0) return false;
+    if (uri.transport >= WS) return false; // WebSockets are opened by clients alone: by its flow or not at all
     const hostStart = uri.maddrStart >= 0 ? uri.maddrStart : uri.hostStart;
     const hostEnd = uri.maddrStart >= 0 ? uri.maddrEnd : uri.hostEnd;
     this.transport = uri.transport || UDP;
@@ -68,6 +72,7 @@ export class NextHop {
     this.slot = NO_TARGET;
     this.movable = this.sized = false;
     const host = latin1(buf, hostStart, hostEnd);
+    if (NO_HOST.test(host)) return false;
     if (this.address.parse(host, uri.port || 5060)) return this.#choose();
     return this.#toName({
       scheme: 'sip',

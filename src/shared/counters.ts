@@ -54,6 +54,8 @@ export const Counter = {
   wakeUps: 44,
   targetFailovers: 45,
   responsesLost: 46,
+  webSocketsOpened: 47,
+  webSocketsRefused: 48,
 } as const;
 
 export type CounterName = keyof typeof Counter;

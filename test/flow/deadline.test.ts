@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { Cause, causeWord, causeWords } from '../../src/flow/cause.ts';
 import { deadlineCause, type FlowLife, flowDeadline, type LifeLimits } from '../../src/flow/deadline.ts';
 
-const limits: LifeLimits = { grace: 20, idle: 3600, stage: 32 };
+const limits: LifeLimits = { grace: 20, idle: 3600, upgrade: 10, stage: 32 };
 const fresh: FlowLife = {
+  upgrading: false,
   exempt: false,
   flowTimer: 0,
   registeredUntil: 0,
@@ -70,6 +71,12 @@ describe('a flow is dead', () => {
     expect(deadline({})).toBe(1000 + 320);
     expect(deadline({ lastByte: 1300 })).toBe(1000 + 320);
     expect(cause({})).toBe(Cause.STAGE_DEADLINE);
+  });
+
+  it('soon, and whoever it is, where it has not become the WebSocket that it was opened for', () => {
+    expect(deadline({ upgrading: true, lastByte: 1090 })).toBe(1000 + 100);
+    expect(deadline({ upgrading: true, exempt: true })).toBe(1000 + 100);
+    expect(cause({ upgrading: true, exempt: true })).toBe(Cause.STAGE_DEADLINE);
   });
 
   it('never by a deadline if it leads to the upstream or a trusted peer', () => {
