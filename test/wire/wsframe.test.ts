@@ -218,7 +218,12 @@ describe('what breaks the protocol [7118-6455-01]', () => {
     ],
     ['text that is not UTF-8', one(latin1('gr\xfcn')), NOT_UTF8],
     [
-      'text of which a fragment is not UTF-8',
+      'text of which the last fragment is not UTF-8',
+      fragments(TEXT, Buffer.concat([Buffer.from('plain'), latin1('gr\xfcn')]), [5, 2], []),
+      NOT_UTF8,
+    ],
+    [
+      'text of which the first fragment is not UTF-8',
       fragments(TEXT, Buffer.concat([latin1('gr\xfcn'), Buffer.from('plain')]), [4, 2], []),
       NOT_UTF8,
     ],

@@ -289,6 +289,13 @@ describe.each(SCHEMES)('%s: the end', (scheme) => {
     await (await web.client()).probe();
   });
 
+  it('repeats the code of the client, not his reason', async () => {
+    const client = await web.client();
+    client.sendRaw(frame(Buffer.concat([Buffer.from([3, 232]), Buffer.from('bye')]), { opcode: CLOSE }));
+    expect(await client.nextControl()).toEqual({ opcode: CLOSE, payload: Buffer.from([3, 232]) });
+    expect(await client.closed).toBe(1000);
+  });
+
   it('has no code where the client gives none', async () => {
     const client = await web.client();
     client.sendFrame(Buffer.alloc(0), { opcode: CLOSE });
