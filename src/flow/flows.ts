@@ -25,7 +25,7 @@ import {
   TRANSPORT_UDP,
   UPGRADING,
 } from '../shared/flow-record.ts';
-import { type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
+import { CLAIMED, type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
 import { latin1 } from '../wire/chars.ts';
 import { deadlineCause, type FlowLife, flowDeadline, type LifeLimits } from './deadline.ts';
 import type { Keyring } from './keyring.ts';
@@ -202,7 +202,8 @@ export class Flows {
     table.setOpenedAt(slot, ds);
     table.setLastByte(slot, ds);
     table.setIncarnation(slot, this.incarnation);
-    if (isWebSocket(table.transport(slot))) table.raise(slot, UPGRADING);
+    // one that is taken over is open already, and may be a WebSocket
+    if (isWebSocket(table.transport(slot)) && table.state(slot) === CLAIMED) table.raise(slot, UPGRADING);
     table.publish(slot, OPEN);
     this.#counters.inc(Counter.flowsOpened);
     this.#rearm(slot);
