@@ -19,9 +19,6 @@ export interface Names {
 /** RFC 3261 18.1.1: more than this goes over a transport with congestion control, since the path's MTU is unknown. */
 const MOST_BY_UDP = 1_300;
 
-/** RFC 2606: what clients in browsers call themselves (7118 §5.3, appendix B.1). Nobody is asked about it. */
-const NO_HOST = /(^|\.)invalid\.?$/i;
-
 export class NextHop {
   transport = UDP;
   /** the URI says which transport; otherwise the size of the message may change it */
@@ -72,7 +69,6 @@ export class NextHop {
     this.slot = NO_TARGET;
     this.movable = this.sized = false;
     const host = latin1(buf, hostStart, hostEnd);
-    if (NO_HOST.test(host)) return false;
     if (this.address.parse(host, uri.port || 5060)) return this.#choose();
     return this.#toName({
       scheme: 'sip',

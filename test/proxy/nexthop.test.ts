@@ -1,4 +1,4 @@
-/** Next hops that there are not: what a client in a browser calls itself is neither asked about nor dialled. */
+/** Next hops that there are not: nobody is asked about a WebSocket client, and none is dialled. */
 import { describe, expect, it } from 'vitest';
 import type { Destination } from '../../src/net/targets.ts';
 import { NextHop } from '../../src/proxy/nexthop.ts';
@@ -32,9 +32,7 @@ function ask(uri: string): { reached: boolean; asked: string[] } {
 
 describe('a URI that leads nowhere', () => {
   it.each([
-    'sip:u@df7jal23ls0d.invalid',
-    'sip:u@df7jal23ls0d.INVALID.;transport=tcp',
-    'sip:invalid',
+    'sip:u@df7jal23ls0d.invalid;transport=ws',
     'sip:u@example.test;transport=ws',
     'sip:u@192.0.2.9;transport=ws',
     'sip:u@192.0.2.9;transport=wss',
@@ -43,7 +41,7 @@ describe('a URI that leads nowhere', () => {
   });
 
   it('is told from one that may lead somewhere', () => {
-    expect(ask('sip:u@invalid.test')).toEqual({ reached: false, asked: ['invalid.test'] });
+    expect(ask('sip:u@example.test')).toEqual({ reached: false, asked: ['example.test'] });
     expect(ask('sip:u@192.0.2.9;transport=tcp')).toEqual({ reached: true, asked: [] });
   });
 });

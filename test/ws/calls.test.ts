@@ -1,6 +1,10 @@
 /** Browsers' clients as callers and callees: RFC 7118 sections 5.1 to 5.3 and 8, RFC 5626 section 5. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Agent } from '../harness/agent.ts';
+import { proof, userLine } from '../harness/digest.ts';
 import { registerFlow, sendDown } from '../harness/flows.ts';
 import { isFinal, isRequest, isResponse } from '../harness/inbox.ts';
 import { bound, boundBecomes, call, DOMAIN, register, statusOf } from '../harness/registrar.ts';
@@ -236,5 +240,31 @@ describe.each(
     const { aor } = await register(client);
     expect(await statusOf(caller, aor.replace('sip:', 'sips:'))).toBe(480);
     await client.expectNothing();
+  });
+});
+
+describe.each(SCHEMES)('%s: a registrar that asks who it is', (scheme) => {
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-ws-auth-'));
+  let web: WebRegistrar;
+  beforeAll(async () => {
+    writeFileSync(join(folder, 'users'), `${userLine('dora', DOMAIN, 'tin-whistle-42')}\n`);
+    web = await startWebRegistrar(scheme, { settings: { AUTH: `file:${join(folder, 'users')}` } });
+  });
+  afterAll(async () => {
+    await web?.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('asks by digest, within the WebSocket [7118-7-03]', async () => {
+    const client = await web.client();
+    const { answer } = await register(client, { user: 'dora' });
+    expect(answer.status).toBe(401);
+    const authorization = proof(answer, { user: 'dora', password: 'tin-whistle-42' });
+    const again = await register(client, {
+      user: 'dora',
+      cseq: 2,
+      headers: [['Authorization', authorization]],
+    });
+    expect(again.answer.status).toBe(200);
   });
 });
