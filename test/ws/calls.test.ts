@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Agent } from '../harness/agent.ts';
+import { type Agent, TcpCore } from '../harness/agent.ts';
 import { proof, userLine } from '../harness/digest.ts';
 import { registerFlow, sendDown } from '../harness/flows.ts';
 import { isFinal, isRequest, isResponse } from '../harness/inbox.ts';
 import { bound, boundBecomes, call, DOMAIN, register, statusOf } from '../harness/registrar.ts';
-import { parseNameAddr, type SipMessage, unique } from '../harness/sip.ts';
+import { newBranch, parseNameAddr, type SipMessage, unique } from '../harness/sip.ts';
 import { WsAgent } from '../harness/websocket.ts';
 import { SCHEMES, startWebEdge, startWebRegistrar, type WebEdge, type WebRegistrar } from './rig.ts';
 
@@ -142,6 +142,25 @@ describe.each(
       if (status === 430) break;
       expect(Date.now()).toBeLessThan(until);
     }
+  });
+
+  it('loses a response whose WebSocket has closed: nobody is connected to instead [7118-5.3-02]', async () => {
+    const client = await web.client();
+    const listening = await TcpCore.open({ host: client.host });
+    const callId = unique('call-');
+    const via = `SIP/2.0/WS ${listening.hostPort};branch=${newBranch()}`;
+    client.send(
+      client.compose('INVITE', `sip:b@${DOMAIN}`, { callId, via, contact: `<${client.uri('u')}>` }),
+    );
+    const got = await web.edge.core.next(isRequest('INVITE', callId));
+    await client.close();
+    const other = await web.client();
+    for (let i = 0; i < 20; i++) {
+      web.edge.core.reply(got, 200, 'OK');
+      await registerFlow(other, web.edge.core);
+    }
+    expect(listening.connections).toHaveLength(0);
+    await listening.close();
   });
 
   it('resolves no invalid host, and opens no WebSocket of its own [7118-5.3-02]', async () => {
