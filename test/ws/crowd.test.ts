@@ -7,9 +7,10 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Address, UdpAgent } from '../harness/agent.ts';
+import { composeRegister } from '../harness/flows.ts';
 import { isCrlf, isFinal, isRequest } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
-import { call, register } from '../harness/registrar.ts';
+import { call, DOMAIN, register } from '../harness/registrar.ts';
 import { BINARY, frame, PING, PONG, WsAgent } from '../harness/websocket.ts';
 import { IO, Watched } from '../network/watched.ts';
 import { Connection, upgrade } from './rig.ts';
@@ -107,6 +108,63 @@ describe('a thousand clients', () => {
     await server.stateBecomes((s) => s.used <= 1); // the caller's own may be there
     expect(await server.descriptorsBecome(descriptors)).toBe(descriptors);
   }, 90_000);
+});
+
+/** The same octets for the same seed. */
+function randomOctets(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+describe('octets that are no frames, or frames that are no messages', () => {
+  it('end their connection and nothing else', async () => {
+    const place = await start();
+    const { server, web, caller } = place;
+    try {
+      const client = await WsAgent.connect({ peer: web, localHost: freshHost() });
+      const aor = await register1(client);
+      const sip = composeRegister(client, { domain: DOMAIN }).bytes;
+      const { used } = await server.state();
+      const descriptors = server.descriptors();
+      await inGroups(Array.from({ length: 400 }), async (_, i) => {
+        const random = randomOctets(i + 1);
+        const connection = await wordless(web);
+        let octets = Buffer.from(upgrade('a'));
+        for (let n = 0; n < 6; n++) {
+          const opcode = [0, 1, 1, 2, 2, 8, 9, 10][random(8)];
+          const payload = random(2)
+            ? sip
+            : Buffer.from(Array.from({ length: random(300) }, () => random(256)));
+          octets = Buffer.concat([
+            octets,
+            frame(payload, { opcode, fin: random(4) > 0, mask: random(20) > 0 }),
+          ]);
+        }
+        // a few octets are other ones, the request's among them now and then
+        const from = random(3) ? upgrade('a').length : 0;
+        for (let n = random(5); n > 0; n--) octets[from + random(octets.length - from)] = random(256);
+        for (let at = 0; at < octets.length; ) {
+          const length = 1 + random(500);
+          connection.write(octets.subarray(at, at + length));
+          at += length;
+          if (random(3) === 0) await new Promise((r) => setImmediate(r));
+        }
+        connection.socket.end();
+        await connection.ended;
+      });
+      expect((await server.stateBecomes((s) => s.used <= used)).used).toBeLessThanOrEqual(used);
+      expect(await server.descriptorsBecome(descriptors)).toBe(descriptors);
+      expect(server.output.join('')).not.toContain('shard-lost');
+      await reach(caller, client, aor);
+      await client.close();
+    } finally {
+      await caller.close();
+      await server.stop();
+    }
+  }, 60_000);
 });
 
 describe.skipIf(IO === 'core')('a shard that dies (ffi only: core cannot hand sockets over)', () => {
