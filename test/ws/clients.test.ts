@@ -13,7 +13,7 @@ import {
   PATIENCE_MS,
 } from '../harness/inbox.ts';
 import { newBranch, request, unique } from '../harness/sip.ts';
-import { startWebEdge, type WebEdge } from './rig.ts';
+import { startWebEdge, takesSignals, type WebEdge } from './rig.ts';
 
 interface Closing {
   code: number;
@@ -118,6 +118,7 @@ describe("the runtime's own WebSocket", () => {
     const client = await Client.open(`ws://${host}:${port}/`, ['sip']);
     client.socket.send('\r\n\r\n');
     await client.next(isCrlf);
+    await takesSignals(passing.edge.server);
     const stopping = passing.edge.server.stop();
     expect(await client.closed).toMatchObject({ code: 1012 });
     await stopping;

@@ -14,7 +14,15 @@ import {
   TEXT,
   type WsAgent,
 } from '../harness/websocket.ts';
-import { ACCEPTED, SCHEMES, startWebEdge, startWebEdgeOverTcp, upgrade, type WebEdge } from './rig.ts';
+import {
+  ACCEPTED,
+  SCHEMES,
+  startWebEdge,
+  startWebEdgeOverTcp,
+  takesSignals,
+  upgrade,
+  type WebEdge,
+} from './rig.ts';
 
 const CRLF_PING = Buffer.from('\r\n\r\n');
 
@@ -320,6 +328,7 @@ describe.each(SCHEMES)('%s: the end', (scheme) => {
     const connection = await passing.door.connection();
     connection.write(upgrade('a').slice(0, 30));
     await clients[1].probe();
+    await takesSignals(passing.edge.server);
     const stopping = passing.edge.server.stop();
     expect(await Promise.all(clients.map((client) => client.closed))).toEqual(clients.map(() => 1012));
     expect(await connection.ended).toBe('');

@@ -9,7 +9,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import type { Address, Agent, UdpAgent } from '../harness/agent.ts';
 import { type Certificates, makeCertificates } from '../harness/certificates.ts';
 import { type Edge, startEdge, startEdgeOverTcp } from '../harness/edge.ts';
-import type { HoldfastOptions } from '../harness/holdfast.ts';
+import type { Holdfast, HoldfastOptions } from '../harness/holdfast.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
 import { Registrar } from '../harness/registrar.ts';
 import { type WebSocketOptions, WsAgent } from '../harness/websocket.ts';
@@ -190,6 +190,12 @@ export async function startWebRegistrar(
 ): Promise<WebRegistrar> {
   const door = await Door.make(scheme, options);
   return new WebRegistrar(door, await Registrar.start('memory', door.options));
+}
+
+/** Its shards serve before the process takes signals; the line that says so is its last. */
+export async function takesSignals(server: Holdfast): Promise<void> {
+  while (!server.output.some((line) => line.startsWith('Holdfast is up')))
+    await new Promise((r) => setTimeout(r, 5));
 }
 
 /** The octets that open a WebSocket, without their last line. */
