@@ -127,7 +127,7 @@ export class WebSockets {
         this.#message(slot, kind, start, end, ds);
         return;
       case PING:
-        this.#send(slot, PONG, this.#arena.mem, start, end);
+        this.#keepAlive(slot, PONG, this.#arena.mem, start, end, ds);
         return;
       case PONG:
         return;
@@ -149,14 +149,18 @@ export class WebSockets {
     while (p + 1 < end && mem[p] === CR && mem[p + 1] === LF) p += 2;
     if (p === end) {
       if (end - start !== 4) return; // a pong, or nothing at all
-      this.#counters.inc(Counter.pings);
-      this.#flows.table.setLastKeepAlive(slot, ds);
-      if (this.#send(slot, kind, CRLF, 0, 2)) this.#counters.inc(Counter.pongs);
+      this.#keepAlive(slot, kind, CRLF, 0, 2, ds);
       return;
     }
     const verdict = this.arrived(slot, p, end);
     // 7118 4.1: nothing else may be sent here
     if (verdict === NOT_SIP || verdict === NO_END) this.#close(slot, PROTOCOL_ERROR, Cause.MALFORMED);
+  }
+
+  #keepAlive(slot: number, opcode: number, pong: Uint8Array, start: number, end: number, ds: number): void {
+    this.#counters.inc(Counter.pings);
+    this.#flows.table.setLastKeepAlive(slot, ds);
+    if (this.#send(slot, opcode, pong, start, end)) this.#counters.inc(Counter.pongs);
   }
 
   /** Where the frames begin: `start` as long as the request is not whole, `end` if it is refused. */

@@ -96,6 +96,7 @@ describe('a thousand clients', () => {
       client.sendFrame(Buffer.from(`${i}`), { opcode: PING });
       expect(await client.nextControl()).toEqual({ opcode: PONG, payload: Buffer.from(`${i}`) });
     });
+    expect((await server.state()).counters).toMatchObject({ pings: CLIENTS, pongs: CLIENTS });
     // clients call each other, over both shards
     await inGroups(clients.slice(0, 100), async (client, i) => {
       const callId = call(client, aors[CLIENTS - 1 - i]);
