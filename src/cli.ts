@@ -8,6 +8,7 @@ import { algorithmList, passwd } from './auth/passwd.ts';
 import { type Config, hasStore, isRegistrar, type StoreConfig } from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
+import { WS } from './wire/via.ts';
 
 const USAGE = `usage: holdfast
 or: holdfast passwd FILE USER@REALM [ALGORITHMS] (the password on standard input)
@@ -113,13 +114,18 @@ function roles(config: Config): string {
 
 /** How to register a softphone, with the address of this very start. */
 function invitation(config: Config): string[] {
-  const [first] = config.listen;
+  const first = config.listen.find((l) => l.transport < WS);
+  const web = config.listen.find((l) => l.transport >= WS);
+  const browser =
+    web && `In a browser, with JsSIP or SIP.js: ${web.scheme}://${web.advertisedHost}:${web.advertisedPort}`;
+  if (!first) return ['', ...(browser ? [browser, ''] : [])];
   const domain = config.domains.find((d) => d === first.host) ?? config.domains[0];
   const proxy = `${first.advertisedHost}:${first.advertisedPort}`;
   return [
     '',
     `Register a softphone: user alice, domain ${domain}, outbound proxy ${proxy} (${config.auth.kind === 'none' ? 'no password' : 'with its password'}); another as bob.`,
     `With baresip, in its accounts file: <sip:alice@${domain}>;outbound="sip:${proxy};lr";sipnat=outbound;regint=600${config.auth.kind === 'none' ? ';auth_pass=none' : ''}   then call sip:bob@${domain}`,
+    ...(browser ? [browser] : []),
     '',
   ];
 }

@@ -5,10 +5,10 @@
 
 import type { RedisTarget } from './redis-url.ts';
 
-/** Transport codes as in flow records and tokens (wire/via.ts): 1 UDP, 2 TCP. */
+/** Transport codes as in flow records and tokens (wire/via.ts): 1 UDP, 2 TCP, 4 WS. */
 export interface ListenerConfig {
   transport: number;
-  /** "udp", "tcp" */
+  /** "udp", "tcp", "ws" */
   scheme: string;
   /** numeric, without brackets */
   host: string;
@@ -108,6 +108,8 @@ export interface Config {
   pathInner: boolean;
   rport: 'asked' | 'always';
   maxFlows: number;
+  /** whose pages may open a WebSocket, as in Origin; `*`: all */
+  webOrigins: string[];
   io: 'auto' | 'ffi' | 'core';
   /** refuse who registers without instance-id and reg-id (5626 §6) */
   outboundOnly: boolean;

@@ -6,7 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
-import { TCP, UDP } from '../wire/via.ts';
+import { TCP, TLS, UDP, WS, WSS } from '../wire/via.ts';
 import {
   type Algorithm,
   type AuthConfig,
@@ -63,6 +63,7 @@ const KNOWN = [
   'PATH_INNER',
   'RPORT',
   'MAX_FLOWS',
+  'WS_ORIGINS',
   'IO',
   'ADMIN',
   'MIN_EXPIRES',
@@ -74,7 +75,7 @@ const KNOWN = [
   'LOG',
 ];
 
-const DEFAULT_LISTEN = 'udp:127.0.0.1:5060,tcp:127.0.0.1:5060';
+const DEFAULT_LISTEN = 'udp:127.0.0.1:5060,tcp:127.0.0.1:5060,ws:127.0.0.1:8080';
 const DEFAULT_DOMAINS = 'localhost,127.0.0.1';
 
 export interface Loaded {
@@ -188,6 +189,7 @@ export function load(env: Env): Loaded {
     path: choice('PATH', 'always', ['always', 'strict'] as const),
     pathInner: choice('PATH_INNER', 'off', ['on', 'off'] as const) === 'on',
     rport: choice('RPORT', 'asked', ['asked', 'always'] as const),
+    webOrigins: origins(text('WS_ORIGINS')),
     maxFlows: number('MAX_FLOWS', 65_536, 16, 4_194_304),
     io: choice('IO', 'auto', ['auto', 'ffi', 'core'] as const),
     minExpires: number('MIN_EXPIRES', 60, 1, 3_600),
@@ -216,12 +218,16 @@ function wrong(name: string, value: string, allowed: string): ConfigError {
 }
 
 const LISTEN_FORM =
-  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:..., separated by commas, IPv6 hosts in brackets';
+  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:... or ws:..., separated by commas, IPv6 hosts in brackets';
+const TRANSPORTS: Record<string, number> = { udp: UDP, tcp: TCP, tls: TLS, ws: WS, wss: WSS };
+const NOT_BUILT = [TLS, WSS];
 const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/;
 
 function listeners(value: string, advertise: string | undefined): ListenerConfig[] {
   const list = value.split(',').map((item) => listener(item, value, advertise));
-  const bound = list.filter((l) => l.port !== 0).map((l) => `${l.transport} ${l.host} ${l.port}`);
+  const bound = list
+    .filter((l) => l.port !== 0)
+    .map((l) => `${l.transport === UDP ? 'datagrams' : 'streams'} ${l.host} ${l.port}`);
   // SO_REUSEPORT would let a second one bind and take half of the traffic
   if (new Set(bound).size < bound.length) throw wrong('LISTEN', value, 'each address once');
   return list;
@@ -230,8 +236,9 @@ function listeners(value: string, advertise: string | undefined): ListenerConfig
 function listener(item: string, value: string, advertise: string | undefined): ListenerConfig {
   const fail = (allowed: string) => wrong('LISTEN', value, allowed);
   const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
-  const transport = scheme === 'udp' ? UDP : scheme === 'tcp' ? TCP : 0;
-  if (transport === 0) throw fail(`${LISTEN_FORM} (tls, ws and wss are not built yet)`);
+  const transport = TRANSPORTS[scheme] ?? 0;
+  if (transport === 0) throw fail(LISTEN_FORM);
+  if (NOT_BUILT.includes(transport)) throw fail(`${LISTEN_FORM} (tls and wss are not built yet)`);
   const [, host, portText] = HOST_PORT.exec(address) ?? [];
   const port = Number(portText);
   const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
@@ -298,6 +305,7 @@ function dnsOf(value: string | undefined): string | undefined {
 function faces(l: ListenerConfig, { host, transport }: UpstreamConfig): boolean {
   const family = Endpoint.parse(host, 0)?.family;
   return (
+    l.transport < WS && // those connections are opened by clients alone
     (transport === 0 || l.transport === transport) &&
     (family === undefined || (l.host.includes(':') ? 6 : 4) === family)
   );
@@ -319,14 +327,30 @@ function coreListener(
     const index = listen.findIndex(
       (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}` === value.split('/')[0],
     );
-    if (index < 0)
-      throw wrong('CORE_LISTEN', value, 'one of the listeners of HOLDFAST_LISTEN, as it stands there');
+    if (index < 0 || (upstreams.length > 0 && listen[index].transport >= WS))
+      throw wrong(
+        'CORE_LISTEN',
+        value,
+        'one of the listeners of HOLDFAST_LISTEN, as it stands there, and none of ws',
+      );
     return index;
   }
   const [first] = upstreams;
-  if (!first) return 0;
+  if (!first)
+    return Math.max(
+      0,
+      listen.findIndex((l) => l.transport < WS),
+    );
   const likely = listen.findIndex((l) => faces(l, { ...first, transport: first.transport || UDP }));
   return likely >= 0 ? likely : listen.findIndex((l) => faces(l, first));
+}
+
+function origins(value: string | undefined): string[] {
+  if (value === undefined) return ['*'];
+  const list = value.split(',').map((item) => item.trim());
+  if (list.some((origin) => origin !== '*' && !/^[a-z][a-z0-9+.-]*:\/\/[^\s/,]+$/i.test(origin)))
+    throw wrong('WS_ORIGINS', value, 'origins as SCHEME://HOST[:PORT], separated by commas, or *');
+  return list;
 }
 
 function networks(value: string | undefined): Network[] {

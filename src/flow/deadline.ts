@@ -3,6 +3,7 @@
  * monotonic clock, as the flow record keeps them; results are such times, or Infinity.
  *
  * The rule, first match wins:
+ *   0. A WebSocket connection that has not become one: the time for its HTTP request, whoever it is.
  *   1. Flows to the upstream and to trusted peers have no deadline.
  *   2. A 2xx with Flow-Timer (or a `keep` value, 6223) went down it: the client has promised to be
  *      heard within that time, so the last octet of any kind plus Flow-Timer plus grace.
@@ -21,6 +22,9 @@ import { Cause } from './cause.ts';
 
 /** A stream that has shown no accepted REGISTER and no dialog by then is closed. Seconds. */
 export const PROOF_S = 120;
+
+/** From the connection to the whole HTTP request of a WebSocket: round trips of a slow network, nothing that a person does. */
+export const UPGRADE_S = 10;
 
 /** Nothing is awaited. */
 export const NO_STAGE = 0;
@@ -43,6 +47,8 @@ export const STAGES: readonly { seconds: number; cause: Cause }[] = [
 
 /** Read from the flow's record; one object, filled again for each flow. */
 export interface FlowLife {
+  /** its HTTP request for a WebSocket has not been answered */
+  upgrading: boolean;
   /** to the upstream or a trusted peer */
   exempt: boolean;
   /** seconds promised by Flow-Timer or keep; 0: none */
@@ -70,6 +76,7 @@ export interface LifeLimits {
 }
 
 export function flowDeadline(flow: FlowLife, limits: LifeLimits): number {
+  if (flow.upgrading) return flow.opened + UPGRADE_S * 10;
   if (flow.exempt) return Infinity;
   return Math.min(lifeDeadline(flow, limits), flow.since + STAGES[flow.stage].seconds * 10);
 }
@@ -84,6 +91,7 @@ function lifeDeadline(flow: FlowLife, limits: LifeLimits): number {
 
 /** The cause with which a flow ends that reached its deadline. */
 export function deadlineCause(flow: FlowLife, limits: LifeLimits): Cause {
+  if (flow.upgrading) return Cause.NO_MESSAGE;
   if (flow.exempt) return Cause.NONE;
   const { seconds, cause } = STAGES[flow.stage];
   if (flow.since + seconds * 10 <= lifeDeadline(flow, limits)) return cause;

@@ -20,12 +20,14 @@ import {
   ADOPTED,
   DIALOG,
   EXEMPT,
+  isWebSocket,
   OUTBOUND_DIALED,
   PROXIED,
   REGISTERED,
   TRANSPORT_UDP,
+  UPGRADING,
 } from '../shared/flow-record.ts';
-import { type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
+import { CLAIMED, type FlowTable, OPEN, PROVISIONAL } from '../shared/flow-table.ts';
 import { latin1 } from '../wire/chars.ts';
 import {
   ACCEPTED,
@@ -87,6 +89,7 @@ export class Flows {
   /** deciseconds after the start in which tokens of the last incarnation make flows */
   readonly #adoption: number;
   readonly #life: FlowLife = {
+    upgrading: false,
     exempt: false,
     flowTimer: 0,
     registeredUntil: 0,
@@ -212,6 +215,8 @@ export class Flows {
     table.setOpenedAt(slot, ds);
     table.setLastByte(slot, ds);
     table.setIncarnation(slot, this.incarnation);
+    // one that is taken over is open already, and may be a WebSocket
+    if (isWebSocket(table.transport(slot)) && table.state(slot) === CLAIMED) table.raise(slot, UPGRADING);
     table.publish(slot, OPEN);
     this.#counters.inc(Counter.flowsOpened);
     this.#begin(slot, true);
@@ -243,6 +248,12 @@ export class Flows {
     const { table } = this;
     if (exempt) table.raise(slot, EXEMPT);
     else table.lower(slot, EXEMPT);
+    this.#rearm(slot);
+  }
+
+  /** Its HTTP request has been answered: a WebSocket from now on. */
+  upgraded(slot: number): void {
+    this.table.lower(slot, UPGRADING);
     this.#rearm(slot);
   }
 
@@ -395,6 +406,7 @@ export class Flows {
   #fill(slot: number): FlowLife {
     const { table } = this;
     const life = this.#life;
+    life.upgrading = table.has(slot, UPGRADING);
     life.exempt = table.has(slot, EXEMPT);
     life.flowTimer = table.flowTimer(slot);
     life.registeredUntil = table.registrationExpiry(slot);

@@ -60,7 +60,7 @@ export class Descriptors {
   /** by shard index, then listener id */
   readonly sockets: number[][] = [];
   readonly #shards: number;
-  readonly #listening: { fd: number; listener: number }[] = [];
+  readonly #listening: { fd: number; listener: number; transport: number }[] = [];
   readonly #signals: (EventCounter | undefined)[];
   readonly #own = new Epoll(opened(Epoll.create()));
   readonly #peer = new Endpoint();
@@ -109,7 +109,10 @@ export class Descriptors {
       closeFd(check(openUdp(address)));
       for (const sockets of this.sockets)
         sockets[id] = check(openUdp(address, { reusePort: true, pktinfo: address.isWildcard }));
-    } else this.#listening.push({ fd: check(openListener(address, BACKLOG)), listener: id });
+    } else {
+      const fd = check(openListener(address, BACKLOG));
+      this.#listening.push({ fd, listener: id, transport: l.transport });
+    }
   }
 
   readonly wake = (participant: number): boolean => {
@@ -149,12 +152,12 @@ export class Descriptors {
     setImmediate(this.#loop);
   };
 
-  #acceptFrom({ fd, listener }: { fd: number; listener: number }): void {
+  #acceptFrom({ fd, listener, transport }: { fd: number; listener: number; transport: number }): void {
     const { clock } = this.#accepting as Accepting;
     for (let i = 0; i < BATCH; i++) {
       const accepted = accept(fd, this.#peer);
       if (accepted >= 0) {
-        this.#handOver(accepted, listener);
+        this.#handOver(accepted, listener, transport);
         continue;
       }
       if (accepted === -EAGAIN) return;
@@ -191,7 +194,7 @@ export class Descriptors {
     return accepted;
   }
 
-  #handOver(fd: number, listener: number): void {
+  #handOver(fd: number, listener: number, transport: number): void {
     const { mail, table, counters, log } = this.#accepting as Accepting;
     const shard = this.#leastLoaded(table);
     const slot = table.claim(shard);
@@ -201,7 +204,7 @@ export class Descriptors {
       return;
     }
     const peer = this.#peer;
-    table.setKind(slot, 2, peer.family);
+    table.setKind(slot, transport, peer.family);
     table.setListener(slot, listener);
     table.setRemote(slot, peer.a0, peer.a1, peer.a2, peer.a3, peer.port);
     table.setFd(slot, fd);

@@ -10,6 +10,7 @@ import type { UpstreamConfig } from '../config/config.ts';
 import type { Way } from '../net/locate.ts';
 import { encodeTargets, type Location, MAX_TARGETS, type Target } from '../net/targets.ts';
 import type { Logger } from '../observe/log.ts';
+import { WS } from '../wire/via.ts';
 import type { Locator } from './locator.ts';
 
 const START_WAIT_MS = 5_000;
@@ -91,6 +92,7 @@ export function joined(
 export function waysOf(listen: readonly { transport: number; host: string }[], core: number): Way[] {
   const ways: { transport: number; families: (4 | 6)[] }[] = [];
   for (const { transport, host } of [listen[core], ...listen]) {
+    if (transport >= WS) continue; // its connections are opened by clients alone
     const family = host.includes(':') ? 6 : 4;
     const way = ways.find((w) => w.transport === transport);
     if (!way) ways.push({ transport, families: [family] });

@@ -13,7 +13,7 @@ import type { Endpoint } from './endpoint.ts';
 /** A bound address. The same list, in the same order, on every shard: its index is the listener id. */
 export interface Listener {
   id: number;
-  /** transport code: 1 UDP, 2 TCP */
+  /** transport code: 1 UDP, 2 TCP, 4 WS */
   transport: number;
   address: Endpoint;
   /** a wildcard listener has several local addresses: the one a datagram came to is told with it */
@@ -26,7 +26,8 @@ export interface NetHandler {
   datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void;
   /**
    * Bytes of a stream, from the first that was not used up last time. Returns how many are used up now;
-   * the rest is kept and given again with more behind it.
+   * the rest is kept and given again with more behind it. The range is the handler's to write into: what it
+   * leaves is kept as it then is.
    */
   bytes(slot: number, start: number, end: number): number;
   /** A stream that this shard now owns and reads: handed over by main, or accepted by the backend. */

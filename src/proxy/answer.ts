@@ -10,7 +10,7 @@ import { ascii } from '../wire/chars.ts';
 import { composeEnd, composeHead, stampVia } from '../wire/compose.ts';
 import type { Message } from '../wire/lexer.ts';
 import { ACK, REGISTER, VIA } from '../wire/names.ts';
-import { UDP, type Via } from '../wire/via.ts';
+import { UDP, type Via, WS } from '../wire/via.ts';
 import type { Branch } from './branch.ts';
 import type { Exchange, Outlet, Source } from './exchange.ts';
 
@@ -58,7 +58,7 @@ export class Answers {
     if (m.method === ACK || m.first[VIA] < 0) return;
     const start = this.#exchange.openOut();
     patch.begin();
-    stampVia(patch, m, via, source.remote);
+    stampVia(patch, m, via, source.remote, source.transport >= WS);
     if (via.keepAt >= 0) this.#tellKeep(m.method === REGISTER && status >= 200 && status < 300);
     this.#branch.tag(m, via, TO_TAG);
     composeHead(out, m, status, bytesOf(reason), patch, status > 100 ? TO_TAG : undefined);

@@ -120,6 +120,10 @@ export function needsFlow(m: Message, source: Source): boolean {
   return port !== source.remote.port || !isHost(buf, contactUri.hostStart, contactUri.hostEnd, source.remote);
 }
 
+/** A `sips` Request-URI: every hop must be over TLS (RFC 3261 26.2.2). */
+export const asksTls = ({ buf, uriStart: p }: Message): boolean =>
+  (buf[p + 3] | 32) === 115 && buf[p + 4] === 58;
+
 const COMMA = 44;
 const QUOTE = 34;
 

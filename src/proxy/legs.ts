@@ -11,7 +11,7 @@ import type { Kept } from '../transaction/kept.ts';
 import type { Transactions } from '../transaction/table.ts';
 import type { Message } from '../wire/lexer.ts';
 import { REGISTER, VIA } from '../wire/names.ts';
-import { UDP, type Via } from '../wire/via.ts';
+import { UDP, type Via, WS } from '../wire/via.ts';
 import { type Answers, DEFAULT_PORT } from './answer.ts';
 import { ENDED, type Exchange, type Outlet } from './exchange.ts';
 
@@ -104,6 +104,7 @@ export class Legs {
       this.putAddress(server, answers.destination(m, via, source));
       table.setWord(server, LOCAL, source.local.a3);
     } else if (
+      source.transport < WS && // 7118 §5.3: over its connection or not at all
       !flows.table.has(source.slot, REGISTERED) &&
       !(m.method === REGISTER && comesFromClient(m, via))
     ) {

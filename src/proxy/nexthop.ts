@@ -7,7 +7,7 @@ import { Endpoint } from '../net/endpoint.ts';
 import type { Destination, Location, Target } from '../net/targets.ts';
 import { SIPS, type UriView } from '../wire/address.ts';
 import { latin1 } from '../wire/chars.ts';
-import { TCP, UDP } from '../wire/via.ts';
+import { TCP, UDP, WS } from '../wire/via.ts';
 import type { Own } from './own.ts';
 import { NO_TARGET } from './targetset.ts';
 
@@ -61,6 +61,7 @@ export class NextHop {
     this.silent = false;
     if (!uri.isSip || uri.scheme === SIPS) return false;
     if (uri.transport === 0 && uri.transportFrom >= 0) return false;
+    if (uri.transport >= WS) return false; // WebSockets are opened by clients alone: by its flow or not at all
     const hostStart = uri.maddrStart >= 0 ? uri.maddrStart : uri.hostStart;
     const hostEnd = uri.maddrStart >= 0 ? uri.maddrEnd : uri.hostEnd;
     this.transport = uri.transport || UDP;

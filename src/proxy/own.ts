@@ -5,7 +5,7 @@
 import type { UriView } from '../wire/address.ts';
 import { SIPS } from '../wire/address.ts';
 import { ascii, equalsNoCase } from '../wire/chars.ts';
-import { TRANSPORTS, UDP } from '../wire/via.ts';
+import { TRANSPORTS, UDP, WS, WSS } from '../wire/via.ts';
 
 /** What `Own` needs of a listener; ListenerConfig has it. */
 export interface Advertised {
@@ -34,6 +34,14 @@ interface Address {
 }
 
 const DEFAULT_PORT = 5060;
+const DEFAULT_PORT_WS = 80;
+const DEFAULT_PORT_WSS = 443;
+
+/** What a URI without a port means. `sip` with `ws` is written for a WebSocket over TLS too (7118 §5.2, §5.5). */
+function isDefault(port: number, scheme: number, web: boolean): boolean {
+  if (web) return port === DEFAULT_PORT_WSS || (port === DEFAULT_PORT_WS && scheme !== SIPS);
+  return port === (scheme === SIPS ? DEFAULT_PORT + 1 : DEFAULT_PORT);
+}
 
 export class Own {
   readonly listeners: ListenerText[];
@@ -46,7 +54,9 @@ export class Own {
       const hostPort = `${l.advertisedHost}:${l.advertisedPort}`;
       const transport = TRANSPORTS[l.transport];
       const rport = l.transport === UDP ? ';rport' : '';
-      const parameter = l.transport === UDP ? '' : `;transport=${transport.toLowerCase()}`;
+      // 7118 §5.2: a URI says ws, over TLS too
+      const named = l.transport === WSS ? TRANSPORTS[WS] : transport;
+      const parameter = l.transport === UDP ? '' : `;transport=${named.toLowerCase()}`;
       return {
         transport: l.transport,
         // the socket's: it says whom we can send to
@@ -73,9 +83,10 @@ export class Own {
   /** Is the host and port of a SIP URI one of our listeners, as bound or as advertised? */
   isSelf(buf: Uint8Array, uri: UriView): boolean {
     if (!uri.isSip) return false;
-    const port = uri.port === 0 ? (uri.scheme === SIPS ? DEFAULT_PORT + 1 : DEFAULT_PORT) : uri.port;
+    const web = uri.transport >= WS;
     for (const address of this.#addresses) {
-      if (address.port === port && equalsNoCase(buf, uri.hostStart, uri.hostEnd, address.host)) return true;
+      const fits = uri.port === 0 ? isDefault(address.port, uri.scheme, web) : address.port === uri.port;
+      if (fits && equalsNoCase(buf, uri.hostStart, uri.hostEnd, address.host)) return true;
     }
     return false;
   }

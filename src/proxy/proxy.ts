@@ -33,10 +33,10 @@ import {
   VIA,
 } from '../wire/names.ts';
 import { eachTag, hasTag } from '../wire/tags.ts';
-import { UDP } from '../wire/via.ts';
+import { UDP, WS } from '../wire/via.ts';
 import type { Writer } from '../wire/writer.ts';
 import type { Answers } from './answer.ts';
-import { needsFlow, viaCount, writeOwnRecordRoute, writePath, writeRecordRoute } from './edge.ts';
+import { asksTls, needsFlow, viaCount, writeOwnRecordRoute, writePath, writeRecordRoute } from './edge.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Forwarder } from './forward.ts';
 import type { NextHop } from './nexthop.ts';
@@ -204,7 +204,7 @@ export class RequestProxy {
   route(): void {
     const { message: m, via, patch } = this.#x;
     patch.begin();
-    stampVia(patch, m, via, this.#x.source.remote);
+    stampVia(patch, m, via, this.#x.source.remote, this.#x.source.transport >= WS);
     if (!this.#validate() || !this.#preprocess()) return;
     // RFC 5627 6.1: a GRUU becomes a Contact here, also in a dialog, whose Route leads further
     if (this.#target.gr && this.home && m.method !== REGISTER && this.#own.serves(m.buf, this.#target)) {
@@ -394,6 +394,10 @@ export class RequestProxy {
     const flows = this.#flows;
     const { table } = flows;
     const listener = table.listener(this.#slot);
+    if (table.transport(this.#slot) === WS && asksTls(m)) {
+      this.refuse(480, 'Temporarily Unavailable'); // 7118 §9.2
+      return;
+    }
     if (source.slot >= 0 && source.transport !== UDP) flows.hasDialog(source.slot, source.generation);
     if (this.#ob && formsDialog(m.method) && !hasToTag(m)) {
       flows.ensureToken(this.#slot);
@@ -599,7 +603,7 @@ export class RequestProxy {
 
   /** 16.6 step 6: the next Route has no `lr`: it becomes the Request-URI, which goes to the end of Route. */
   #strictNext(): void {
-    const { message: m, patch } = this.#x;
+    const { message: m, source, patch } = this.#x;
     const { buf } = m;
     const uri = this.#uri;
     const routes = this.#routes;
@@ -607,7 +611,7 @@ export class RequestProxy {
     if (uri.lr) return;
     // The edits of `keep` stand already and would overlap: begin anew.
     patch.begin();
-    stampVia(patch, m, this.#x.via, this.#x.source.remote);
+    stampVia(patch, m, this.#x.via, source.remote, source.transport >= WS);
     patch.replace(m.uriStart, m.uriEnd).range(buf, uri.start, uri.end);
     routes.keep(patch, m, this.#next + 1, this.#last);
     const w = patch.insert(

@@ -10,7 +10,7 @@ import { LIVE } from '../flow/flows.ts';
 import type { Destination } from '../net/targets.ts';
 import type { Answers } from '../proxy/answer.ts';
 import type { Branch } from '../proxy/branch.ts';
-import { pathValue, writeRecordRoute } from '../proxy/edge.ts';
+import { asksTls, pathValue, writeRecordRoute } from '../proxy/edge.ts';
 import { ENDED, type Exchange, SENT } from '../proxy/exchange.ts';
 import { Fork } from '../proxy/fork.ts';
 import type { NextHop } from '../proxy/nexthop.ts';
@@ -28,7 +28,7 @@ import { decideRegister, type RegisterDecision, type RegisterPolicy } from '../r
 import type { LocationStore, StoreResult } from '../registrar/store.ts';
 import type { Clock } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { TRANSPORT_UDP, TRANSPORT_WS } from '../shared/flow-record.ts';
 import { UriView } from '../wire/address.ts';
 import { latin1, parseDecimal } from '../wire/chars.ts';
 import { hasToTag } from '../wire/compose.ts';
@@ -446,6 +446,8 @@ export class LocalHome implements Home {
         store.remove(this.#aor(), binding.key, binding.order);
         return NOWHERE;
       }
+      // 7118 §9.2
+      if (flows.table.transport(flows.slot) === TRANSPORT_WS && asksTls(m)) return NOWHERE;
       this.#slot = flows.slot;
       this.#generation = flows.generation;
       this.#listener = flows.table.listener(flows.slot);
@@ -494,10 +496,10 @@ export class LocalHome implements Home {
   }
 
   #recordCallee(): void {
-    const { flows, own, proxy } = this.#p;
+    const { exchange, flows, own, proxy } = this.#p;
     flows.ensureToken(this.#slot);
-    const listener = this.#listener;
-    writeRecordRoute(proxy.insertRecordRoute(), own, flows.table, this.#slot, listener, listener, false);
+    const caller = exchange.source.listener;
+    writeRecordRoute(proxy.insertRecordRoute(), own, flows.table, this.#slot, this.#listener, caller, false);
   }
 
   /** RFC 3261 16.5, RFC 3327 5.4: the Contact becomes the Request-URI, the rest of the Path becomes Route. */

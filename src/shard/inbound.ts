@@ -1,7 +1,7 @@
 /**
  * What comes in, taken apart: a datagram is STUN, SIP or junk; a stream's bytes are pings and messages
- * (wire/framer.ts). Keep-alives are answered here and go no further. Every arrival touches its flow
- * (EP-5.4-09). A whole message goes to the proxy, with where it came from.
+ * (wire/framer.ts), or frames (websockets.ts). Keep-alives are answered here and go no further. Every arrival
+ * touches its flow (EP-5.4-09). A whole message goes to the proxy, with where it came from.
  */
 import { ACCEPTED, FIRST_MESSAGE, MESSAGE as IN_MESSAGE, NO_STAGE } from '../flow/deadline.ts';
 import type { Flows } from '../flow/flows.ts';
@@ -12,7 +12,7 @@ import type { RequestProxy } from '../proxy/proxy.ts';
 import type { Responses } from '../proxy/response.ts';
 import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { EXEMPT, OUTBOUND_DIALED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { EXEMPT, isWebSocket, OUTBOUND_DIALED, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import {
   BAD_CONTENT_LENGTH,
@@ -28,6 +28,7 @@ import {
 import { NO_END, NOT_SIP } from '../wire/lexer.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
 import type { Trust } from './trust.ts';
+import type { WebSockets } from './websockets.ts';
 
 const FIRST_TOKEN_OCTET = 33;
 
@@ -39,6 +40,7 @@ export interface InboundParts {
   trust: Trust;
   proxy: RequestProxy;
   responses: Responses;
+  webSockets: WebSockets;
 }
 
 export class Inbound {
@@ -50,6 +52,7 @@ export class Inbound {
   readonly #trust: Trust;
   readonly #proxy: RequestProxy;
   readonly #responses: Responses;
+  readonly #webSockets: WebSockets;
   readonly #framers = new Map<number, Framer>();
   /** the time of this round, in deciseconds */
   ds = 0;
@@ -63,15 +66,22 @@ export class Inbound {
     this.#trust = parts.trust;
     this.#proxy = parts.proxy;
     this.#responses = parts.responses;
+    this.#webSockets = parts.webSockets;
+    // 7118 5: a WebSocket message keeps its bounds, as a datagram does
+    this.#webSockets.arrived = (slot, start, end) => {
+      this.#streamSource(slot);
+      return this.#message(start, end, true);
+    };
   }
 
   /** A stream begins, or ends. */
   begin(slot: number): void {
-    this.#framers.set(slot, new Framer());
+    if (isWebSocket(this.#table.transport(slot))) this.#webSockets.begin(slot);
+    else this.#framers.set(slot, new Framer());
   }
 
   end(slot: number): void {
-    this.#framers.delete(slot);
+    if (!this.#framers.delete(slot)) this.#webSockets.end(slot);
   }
 
   datagram(listener: number, from: Endpoint, local: Endpoint, start: number, end: number): void {
@@ -118,7 +128,7 @@ export class Inbound {
     const flows = this.#flows;
     if (flows.stage(slot) === ACCEPTED) flows.enter(slot, FIRST_MESSAGE, this.ds);
     const framer = this.#framers.get(slot);
-    if (!framer) return end - start;
+    if (!framer) return this.#frames(slot, start, end);
     flows.touch(slot, this.ds);
     const { mem } = this.#net.arena;
     let p = start;
@@ -140,6 +150,16 @@ export class Inbound {
       }
       if (!this.#net.isOpen(slot)) return end - start;
     }
+  }
+
+  /** Of a WebSocket: what is left is the beginning of a frame, or a message whose last fragment has not come. */
+  #frames(slot: number, start: number, end: number): number {
+    const flows = this.#flows;
+    const used = this.#webSockets.bytes(slot, start, end, this.ds);
+    if (used < end - start) {
+      if (flows.stage(slot) === NO_STAGE) flows.enter(slot, IN_MESSAGE, this.ds);
+    } else if (flows.stage(slot) === IN_MESSAGE) flows.enter(slot, NO_STAGE, this.ds);
+    return used;
   }
 
   #pong(slot: number): void {

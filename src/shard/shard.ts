@@ -34,7 +34,13 @@ import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import { OUTBOUND_DIALED, REGISTERED, TRANSPORT_TCP, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import {
+  isWebSocket,
+  OUTBOUND_DIALED,
+  REGISTERED,
+  TRANSPORT_TCP,
+  TRANSPORT_UDP,
+} from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
@@ -43,6 +49,7 @@ import { TransactionKey } from '../transaction/key.ts';
 import { Transactions } from '../transaction/table.ts';
 import { Timers } from '../transaction/timers.ts';
 import { Framer, MESSAGE } from '../wire/framer.ts';
+import { admitOrigins } from '../wire/upgrade.ts';
 import { TRANSPORTS } from '../wire/via.ts';
 import { Admission } from './admission.ts';
 import { Balancers } from './balancers.ts';
@@ -61,6 +68,7 @@ import {
 } from './boot.ts';
 import { LocalCallers } from './callers.ts';
 import { Connections } from './connections.ts';
+import { FramedNet } from './framed.ts';
 import type { ShardGate } from './gate.ts';
 import { LocalHome } from './home.ts';
 import { Inbound } from './inbound.ts';
@@ -69,6 +77,7 @@ import { Notes } from './notes.ts';
 import { ShardOutlet } from './outlet.ts';
 import { Trust } from './trust.ts';
 import { WaysBack } from './waysback.ts';
+import { WebSockets } from './websockets.ts';
 
 /** Ring messages handled in one turn before the network has its turn again. */
 const RING_BUDGET = 1_024;
@@ -120,6 +129,7 @@ export class Shard implements NetHandler {
   readonly #listeners: Listener[];
   readonly #inbound: Inbound;
   readonly #balancers: Balancers;
+  readonly #webSockets: WebSockets;
   readonly #notes: Notes;
   readonly #address = new Endpoint();
   readonly #shards: number;
@@ -129,9 +139,8 @@ export class Shard implements NetHandler {
   #resting = false;
 
   constructor(parts: ShardParts) {
-    const { boot, net, table, counters, clock, mesh, listeners, log } = parts;
+    const { boot, table, counters, clock, mesh, listeners, log } = parts;
     const { config } = boot;
-    this.#net = net;
     this.#table = table;
     this.#counters = counters;
     this.#clock = clock;
@@ -161,6 +170,14 @@ export class Shard implements NetHandler {
       grace: config.flowGrace,
       idle: config.idle,
     });
+    this.#webSockets = new WebSockets({
+      net: parts.net,
+      flows: this.#flows,
+      counters,
+      admit: admitOrigins(config.webOrigins),
+    });
+    const net = new FramedNet(parts.net, table, this.#webSockets);
+    this.#net = net;
     this.#exchange = new Exchange(net.arena);
     this.#notes = new Notes(log, clock, this.#exchange, this.#flows);
     const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
@@ -220,6 +237,7 @@ export class Shard implements NetHandler {
       trust: this.#trust,
       proxy: this.#proxy,
       responses: this.#responses,
+      webSockets: this.#webSockets,
     });
     this.#balancers = new Balancers(this.#flows, this.#trust);
     this.#responses.registrationSeen = this.#notes.registration;
@@ -412,9 +430,9 @@ export class Shard implements NetHandler {
   }
 
   opened(slot: number): void {
-    this.#inbound.begin(slot);
     this.#balancers.opened(slot);
     this.#flows.openStream(slot, deciseconds(this.#clock.now()));
+    this.#inbound.begin(slot);
   }
 
   mayProxy(slot: number): boolean {
@@ -431,6 +449,12 @@ export class Shard implements NetHandler {
   }
 
   unsent(slot: number, start: number, end: number): void {
+    if (isWebSocket(this.#table.transport(slot)))
+      this.#webSockets.unsent(slot, start, end, this.#messagesUnsent);
+    else this.#messagesUnsent(slot, start, end);
+  }
+
+  readonly #messagesUnsent = (slot: number, start: number, end: number): void => {
     const dialled = this.#table.has(slot, OUTBOUND_DIALED);
     const { mem } = this.#net.arena;
     const framer = new Framer();
@@ -442,6 +466,11 @@ export class Shard implements NetHandler {
         this.#waysBack.failed(this.#flows.remoteOf(slot, this.#address), frameStart, frameEnd);
       else this.#undelivered.undelivered(frameStart, frameEnd, 500, 'Next Hop Unreachable');
     }
+  };
+
+  /** Before the network is stopped: what clients are told of it. */
+  farewell(): void {
+    this.#webSockets.farewell();
   }
 
   closed(slot: number, cause: number): void {

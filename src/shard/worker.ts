@@ -11,7 +11,6 @@ import { StoreClient } from '../registrar/client.ts';
 import { LmdbReader } from '../registrar/lmdb.ts';
 import { Clock } from '../shared/clock.ts';
 import { Counter, Counters } from '../shared/counters.ts';
-import { TRANSPORT_TCP } from '../shared/flow-record.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import type { ShardBoot, ShardReport } from './boot.ts';
@@ -66,6 +65,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
   const report: ShardReport = { kind: 'ready', self, inherited };
   port.postMessage(report);
   await stopped;
+  shard.farewell();
   net.stop();
   await gate?.credentials.close();
   port.close();
@@ -124,7 +124,7 @@ async function openNet(
     shard: self - 1,
     accept: true,
     reusePort: config.workers > 1,
-    claimStream: (listener, remote) => claimAccepted(flows, counters, self, listener, remote),
+    claimStream: (listener, remote) => claimAccepted(flows, counters, self, listeners[listener], remote),
     bellWait: () => mesh.bell.waitAsync(REST_MS),
   });
   return net;
@@ -135,7 +135,7 @@ function claimAccepted(
   flows: FlowTable,
   counters: Counters,
   owner: number,
-  listener: number,
+  listener: Listener,
   remote: Endpoint,
 ): number {
   const slot = flows.claim(owner);
@@ -143,8 +143,8 @@ function claimAccepted(
     counters.inc(Counter.tableFull);
     return -1;
   }
-  flows.setKind(slot, TRANSPORT_TCP, remote.family);
-  flows.setListener(slot, listener);
+  flows.setKind(slot, listener.transport, remote.family);
+  flows.setListener(slot, listener.id);
   flows.setRemote(slot, remote.a0, remote.a1, remote.a2, remote.a3, remote.port);
   return slot;
 }

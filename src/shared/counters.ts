@@ -58,6 +58,8 @@ export const Counter = {
   eventsDropped: 48,
   webhookFailures: 49,
   proxyRefused: 50,
+  webSocketsOpened: 51,
+  webSocketsRefused: 52,
 } as const;
 
 export type CounterName = keyof typeof Counter;

@@ -16,6 +16,9 @@ export const TRANSPORT_TLS = 3;
 export const TRANSPORT_WS = 4;
 export const TRANSPORT_WSS = 5;
 
+/** Messages in WebSocket frames (RFC 7118), over TCP or over TLS. */
+export const isWebSocket = (transport: number): boolean => transport >= TRANSPORT_WS;
+
 /** Bytes of a message have come in and the rest has not: the shard's memory is needed to go on. */
 export const PARTIAL_IN = 1 << 0;
 /** Bytes accepted for sending have not left the shard's memory. */
@@ -36,6 +39,8 @@ export const NODE_OWNED_FD = 1 << 7;
 export const PROXIED = 1 << 8;
 /** Taken over from another process or from an earlier incarnation's token. */
 export const ADOPTED = 1 << 9;
+/** A WebSocket connection whose HTTP request has not been answered yet. */
+export const UPGRADING = 1 << 10;
 
 export const LIFE = 0;
 export const GENERATION = 1;

@@ -41,16 +41,17 @@ export function writeHost(w: Writer, address: Endpoint): void {
  * Edits the top Via of a request for the address that it came from. `rport` is filled when the client
  * asked (with or without a value of its own: 3581-4-04) and then `received` is always given;
  * otherwise `received` only when sent-by is a name or another address. A `received` or `rport` of the
- * client's own making is replaced.
+ * client's own making is replaced. `web`: it came by a WebSocket, whose client has no address to compare and where
+ * the one seen may be a proxy's (RFC 7118 5.3): only who asks is told.
  */
-export function stampVia(patch: Patch, m: Message, via: Via, from: Endpoint): void {
+export function stampVia(patch: Patch, m: Message, via: Via, from: Endpoint, web = false): void {
   const asked = via.rportFrom >= 0;
   if (asked) {
     const w = patch.replace(via.rportFrom, via.rportEnd);
     w.bytes(RPORT);
     w.decimal(from.port);
   }
-  const differs = !isHost(m.buf, via.hostStart, via.hostEnd, from);
+  const differs = !web && !isHost(m.buf, via.hostStart, via.hostEnd, from);
   if (via.receivedFrom >= 0) {
     const w = patch.replace(via.receivedFrom, via.receivedEnd);
     if (asked || differs) {

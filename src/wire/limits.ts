@@ -18,3 +18,6 @@ export const MAX_HEADERS = 200;
 
 /** The largest UDP payload (RFC 3261 18.1.1 asks for 65,535 octets with headers). */
 export const MAX_DATAGRAM = 65_535;
+
+/** The request that opens a WebSocket. Browsers send their cookies along; HTTP servers commonly take as much. */
+export const MAX_UPGRADE = 8 * 1024;

@@ -51,6 +51,7 @@ describe('without any variable', () => {
     ).toEqual([
       ['udp', 1, '127.0.0.1', 5060, '127.0.0.1', 5060],
       ['tcp', 2, '127.0.0.1', 5060, '127.0.0.1', 5060],
+      ['ws', 4, '127.0.0.1', 8080, '127.0.0.1', 8080],
     ]);
     expect(isRegistrar(config)).toBe(true);
   });
@@ -145,7 +146,9 @@ describe('a wrong value ends the start with its name, its value and what is allo
         'udp:127.0.0.1:x',
         'udp:::1:5060',
         'tls:127.0.0.1:5061',
-        'ws:127.0.0.1:80',
+        'wss:127.0.0.1:443',
+        'http:127.0.0.1:80',
+        'ws:example.com:80',
         'sctp:127.0.0.1:1',
         'udp:127.0.0.1:5060,',
         'udp:127.0.0.1:5060/',
@@ -170,7 +173,11 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ],
     [
       'LISTEN',
-      ['udp:127.0.0.1:5060,udp:127.0.0.1:5060', 'udp:[::1]:5060,tcp:[::1]:5060,udp:[0::1]:5060'],
+      [
+        'udp:127.0.0.1:5060,udp:127.0.0.1:5060',
+        'tcp:127.0.0.1:80,ws:127.0.0.1:80,udp:127.0.0.1:80',
+        'udp:[::1]:5060,tcp:[::1]:5060,udp:[0::1]:5060',
+      ],
       /each address once/,
     ],
     [
@@ -180,10 +187,15 @@ describe('a wrong value ends the start with its name, its value and what is allo
     ],
     [
       'CORE_LISTEN',
-      ['udp:127.0.0.1:5061', '0', 'UDP:127.0.0.1:5060'],
+      ['udp:127.0.0.1:5061', '0', 'UDP:127.0.0.1:5060', 'ws:127.0.0.1:8080'],
       /one of the listeners of HOLDFAST_LISTEN/,
     ],
     ['FORWARDING', ['x', 'Stateless'], /stateless/],
+    [
+      'WS_ORIGINS',
+      ['example.com', 'https://', 'https://example.com/', 'https://a,', 'https://a b', 'null'],
+      /origins as SCHEME/,
+    ],
   ];
 
   it.each(
@@ -288,6 +300,26 @@ describe('a variable that is set', () => {
         HOLDFAST_ADVERTISE: '203.0.113.1',
       }),
     ).toMatch(/wildcard/);
+  });
+
+  it('lists whose pages may open a WebSocket', () => {
+    const origins = (text?: string) => loadConfig({ HOLDFAST_WS_ORIGINS: text }).webOrigins;
+    expect(origins()).toEqual(['*']);
+    expect(origins('*')).toEqual(['*']);
+    expect(origins('https://a.example, http://[::1]:3000')).toEqual([
+      'https://a.example',
+      'http://[::1]:3000',
+    ]);
+  });
+
+  it('faces no upstream by a WebSocket listener, whose connections clients open', () => {
+    const ws = 'ws:127.0.0.1:8080';
+    expect(fault({ ...EDGE, HOLDFAST_LISTEN: ws })).toMatch(
+      /at least one listener of the upstream's transport/,
+    );
+    expect(loadConfig({ ...EDGE, HOLDFAST_LISTEN: `${ws},udp:127.0.0.1:5060` }).coreListener).toBe(1);
+    expect(loadConfig({ HOLDFAST_LISTEN: `${ws},tcp:127.0.0.1:5060` }).coreListener).toBe(1);
+    expect(loadConfig({ HOLDFAST_LISTEN: ws }).coreListener).toBe(0);
   });
 
   it('names the upstream, and with it the listener that faces it', () => {

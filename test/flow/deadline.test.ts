@@ -16,6 +16,7 @@ import {
 
 const limits: LifeLimits = { grace: 20, idle: 3600 };
 const fresh: FlowLife = {
+  upgrading: false,
   exempt: false,
   flowTimer: 0,
   registeredUntil: 0,
@@ -83,6 +84,12 @@ describe('a flow is dead', () => {
     expect(deadline({})).toBe(1000 + PROOF_S * 10);
     expect(deadline({ lastByte: 1300 })).toBe(1000 + PROOF_S * 10);
     expect(cause({})).toBe(Cause.STAGE_DEADLINE);
+  });
+
+  it('soon, and whoever it is, where it has not become the WebSocket that it was opened for', () => {
+    expect(deadline({ upgrading: true, lastByte: 1090 })).toBe(1000 + 100);
+    expect(deadline({ upgrading: true, exempt: true })).toBe(1000 + 100);
+    expect(cause({ upgrading: true, exempt: true })).toBe(Cause.NO_MESSAGE);
   });
 
   it('never by a deadline if it leads to the upstream or a trusted peer', () => {

@@ -4,11 +4,11 @@
  * control frames are kept in `control`.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
 import { type Address, Agent } from './agent.ts';
-import { arrivalOf, isCrlf } from './inbox.ts';
+import { arrivalOf, isCrlf, PATIENCE_MS } from './inbox.ts';
 import { newBranch, unique } from './sip.ts';
 
 export const TEXT = 1;
@@ -64,6 +64,7 @@ export class WsAgent extends Agent {
   readonly transport: 'WS' | 'WSS';
   readonly handshake: Handshake;
   readonly control: { opcode: number; payload: Buffer }[] = [];
+  private readonly controls = new EventEmitter();
   /** the close code of the server, 1006 if it sent none */
   readonly closed: Promise<number>;
   private readonly socket: Socket;
@@ -149,6 +150,15 @@ export class WsAgent extends Agent {
     this.socket.write(frame(payload, options));
   }
 
+  /** The first control frame that has not been taken yet. */
+  async nextControl(): Promise<{ opcode: number; payload: Buffer }> {
+    for (;;) {
+      const first = this.control.shift();
+      if (first) return first;
+      await once(this.controls, 'frame', { signal: AbortSignal.timeout(PATIENCE_MS) });
+    }
+  }
+
   /** Octets as they are, no frame around them. */
   sendRaw(bytes: Buffer): void {
     this.socket.write(bytes);
@@ -195,6 +205,7 @@ export class WsAgent extends Agent {
     if (opcode >= CLOSE) {
       this.control.push({ opcode, payload });
       if (opcode === CLOSE && payload.length >= 2) this.closeCode = payload.readUInt16BE(0);
+      this.controls.emit('frame');
       return;
     }
     if (opcode !== 0) this.opcode = opcode;

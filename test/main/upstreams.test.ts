@@ -6,7 +6,7 @@ import { Endpoint } from '../../src/net/endpoint.ts';
 import type { Answer } from '../../src/net/locate.ts';
 import { decodeTargets, type Location, type Target } from '../../src/net/targets.ts';
 import type { Logger } from '../../src/observe/log.ts';
-import { TCP, UDP } from '../../src/wire/via.ts';
+import { TCP, UDP, WS, WSS } from '../../src/wire/via.ts';
 
 const target = (host: string, priority = 0, transport = UDP): Target => ({
   transport,
@@ -58,6 +58,8 @@ describe('the ways out', () => {
       { transport: TCP, host: '::1' },
       { transport: TCP, host: '127.0.0.1' },
     ];
+    const web = [...listen, { transport: WS, host: '192.0.2.1' }, { transport: WSS, host: '192.0.2.1' }];
+    expect(waysOf(web, 1)).toEqual(waysOf(listen, 1)); // no WebSocket is opened to an upstream
     expect(waysOf(listen, 1)).toEqual([
       { transport: TCP, families: [6, 4] },
       { transport: UDP, families: [4] },
