@@ -3,6 +3,18 @@ import { writeSync } from 'node:fs';
 import { LmdbBackend } from '../../src/registrar/lmdb.ts';
 import { StoreService } from '../../src/registrar/service.ts';
 
+/** The pipe may be full while its reader has no time. */
+function say(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, line);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+  }
+}
+
 const [dir, durability] = process.argv.slice(2);
 const backend = new LmdbBackend({ dir, durability: durability as 'process' | 'power', mapSize: 2 ** 28 });
 const service = new StoreService(backend);
@@ -31,5 +43,5 @@ for (let n = 0; ; n += 10) {
       maxContacts: 4,
     },
   }));
-  for (const { id, result } of service.handle(batch)) if (result.status === 'ok') writeSync(1, `${id - 1}\n`);
+  for (const { id, result } of service.handle(batch)) if (result.status === 'ok') say(`${id - 1}\n`);
 }

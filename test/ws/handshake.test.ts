@@ -132,6 +132,8 @@ describe.each(SCHEMES)('%s: time', (scheme) => {
     void slow.ended.then(() => {
       slowEnded = true;
     });
+    let ended = 0;
+    for (const each of [silent, slow]) void each.ended.then(() => ended++);
     slow.write('GET / HTTP/1.1\r\n');
     for (let s = 0; s < 9; s++) {
       await web.edge.server.advance(1_000);
@@ -140,6 +142,11 @@ describe.each(SCHEMES)('%s: time', (scheme) => {
     }
     expect(slowEnded).toBe(false);
     await web.edge.server.advance(1_500);
+    // a shard that was busy has accepted them when the clock had been moved already
+    for (let s = 0; s < 9 && ended < 2; s++) {
+      await client.probe();
+      await web.edge.server.advance(1_000);
+    }
     expect(await silent.ended).toBe('');
     expect(await slow.ended).toBe('');
     // who has become a WebSocket has his time to register
