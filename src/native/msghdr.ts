@@ -36,6 +36,7 @@ export const SOL_IPV6 = 41;
 export const IPV6_RECVERR = 25;
 export const IPV6_PKTINFO = 50;
 
+export const MSG_PEEK = 0x2;
 export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_ERRQUEUE = 0x2000;

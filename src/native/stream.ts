@@ -16,6 +16,7 @@ import {
   IOV_WORDS,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  MSG_PEEK,
   MSGHDR,
 } from './msghdr.ts';
 
@@ -61,6 +62,11 @@ export class StreamIo {
   /** Bytes now in the arena at `recvOffset`; 0 is the peer's FIN; or -errno. */
   recv(fd: number): number {
     return result(recvmsg(fd, this.#fixed, MSG_DONTWAIT));
+  }
+
+  /** The same, and the bytes stay with the socket: the next `recv` gives them again. */
+  peek(fd: number): number {
+    return result(recvmsg(fd, this.#fixed, MSG_DONTWAIT | MSG_PEEK));
   }
 
   /** The same to another place of the arena, for a flow that holds a partial message. */
