@@ -5,10 +5,10 @@
 
 import type { RedisTarget } from './redis-url.ts';
 
-/** Transport codes as in flow records and tokens (wire/via.ts): 1 UDP, 2 TCP. */
+/** Transport codes as in flow records and tokens (wire/via.ts). */
 export interface ListenerConfig {
   transport: number;
-  /** "udp", "tcp" */
+  /** "udp", "tcp", "tls" */
   scheme: string;
   /** numeric, without brackets */
   host: string;
@@ -41,6 +41,15 @@ export type StoreConfig =
   | { kind: 'lmdb'; dir: string }
   | { kind: 'redis'; target: RedisTarget };
 
+/** Files, PEM: pairs by position, the first for clients that name no server. */
+export interface TlsConfig {
+  certs: string[];
+  keys: string[];
+  /** authorities of clients' certificates, and of the servers that we connect to */
+  ca: string | undefined;
+  client: 'none' | 'optional' | 'required';
+}
+
 export type AuthConfig = { kind: 'none' } | { kind: 'file'; path: string } | { kind: 'service'; url: string };
 
 /** RFC 8760 */
@@ -51,6 +60,8 @@ export interface Config {
   listen: ListenerConfig[];
   /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route */
   coreListener: number;
+  /** undefined: no listener is secured */
+  tls: TlsConfig | undefined;
   domains: string[];
   /** in order of preference: a later one gets what the earlier ones cannot take */
   upstreams: UpstreamConfig[];

@@ -6,7 +6,8 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
-import { TCP, UDP } from '../wire/via.ts';
+import { isSecured } from '../shared/flow-record.ts';
+import { TCP, TLS, UDP, WS, WSS } from '../wire/via.ts';
 import type {
   Algorithm,
   AuthConfig,
@@ -14,6 +15,7 @@ import type {
   ListenerConfig,
   Network,
   StoreConfig,
+  TlsConfig,
   UpstreamConfig,
 } from './config.ts';
 import { parseRedisUrl } from './redis-url.ts';
@@ -31,6 +33,10 @@ const KNOWN = [
   'LISTEN',
   'ADVERTISE',
   'CORE_LISTEN',
+  'TLS_CERT',
+  'TLS_KEY',
+  'TLS_CA',
+  'TLS_CLIENT',
   'DOMAINS',
   'UPSTREAM',
   'DNS',
@@ -128,6 +134,14 @@ export function load(env: Env): Loaded {
   const config: Config = {
     workers: number('WORKERS', availableParallelism(), 1, 64),
     listen,
+    tls: listen.some((l) => isSecured(l.transport))
+      ? tls(
+          text('TLS_CERT'),
+          text('TLS_KEY'),
+          text('TLS_CA'),
+          choice('TLS_CLIENT', 'none', ['none', 'optional', 'required'] as const),
+        )
+      : undefined,
     coreListener: coreListener(text('CORE_LISTEN'), listen, upstreams),
     domains,
     upstreams,
@@ -171,8 +185,11 @@ function wrong(name: string, value: string, allowed: string): ConfigError {
   return new ConfigError(`HOLDFAST_${name}=${value}: allowed is ${allowed}`);
 }
 
+const SCHEMES: Record<string, number> = { udp: UDP, tcp: TCP, tls: TLS, ws: WS, wss: WSS };
+const BUILT = [UDP, TCP, TLS];
+
 const LISTEN_FORM =
-  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:..., separated by commas, IPv6 hosts in brackets';
+  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:... or tls:..., separated by commas, IPv6 hosts in brackets';
 const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/;
 
 function listeners(value: string, advertise: string | undefined): ListenerConfig[] {
@@ -186,8 +203,8 @@ function listeners(value: string, advertise: string | undefined): ListenerConfig
 function listener(item: string, value: string, advertise: string | undefined): ListenerConfig {
   const fail = (allowed: string) => wrong('LISTEN', value, allowed);
   const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
-  const transport = scheme === 'udp' ? UDP : scheme === 'tcp' ? TCP : 0;
-  if (transport === 0) throw fail(`${LISTEN_FORM} (tls, ws and wss are not built yet)`);
+  const transport = SCHEMES[scheme] ?? 0;
+  if (!BUILT.includes(transport)) throw fail(`${LISTEN_FORM} (ws and wss are not built yet)`);
   const [, host, portText] = HOST_PORT.exec(address) ?? [];
   const port = Number(portText);
   const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
@@ -206,6 +223,28 @@ function listener(item: string, value: string, advertise: string | undefined): L
   if (endpoint.isWildcard && advertisedHost === own)
     throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
   return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort };
+}
+
+function tls(
+  cert: string | undefined,
+  key: string | undefined,
+  ca: string | undefined,
+  client: TlsConfig['client'],
+): TlsConfig {
+  const files = (value: string | undefined) => value?.split(',').map((file) => file.trim()) ?? [];
+  const certs = files(cert);
+  const keys = files(key);
+  if (certs.length === 0 || certs.includes(''))
+    throw wrong(
+      'TLS_CERT',
+      cert ?? '',
+      'PEM files with the certificates of tls listeners, separated by commas',
+    );
+  if (keys.length !== certs.length || keys.includes(''))
+    throw wrong('TLS_KEY', key ?? '', 'PEM files with the keys, one for each of HOLDFAST_TLS_CERT');
+  if (client !== 'none' && ca === undefined)
+    throw wrong('TLS_CA', '', "a PEM file with the authorities of clients' certificates");
+  return { certs, keys, ca, client };
 }
 
 function advertiseOf(value: string | undefined): string | undefined {

@@ -67,6 +67,10 @@ export class LastWords implements NetHandler {
     this.#shard.opened(slot);
   }
 
+  unsecured(slot: number, reason: string): void {
+    this.#shard.unsecured(slot, reason);
+  }
+
   connected(slot: number, error: number): void {
     this.#shard.connected(slot, error);
   }

@@ -33,8 +33,8 @@ import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_TCP, TRANSPORT_UDP } from '../shared/flow-record.ts';
-import type { FlowTable } from '../shared/flow-table.ts';
+import { EXEMPT, OUTBOUND_DIALED, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { CLAIMED, type FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
 import { Kept } from '../transaction/kept.ts';
@@ -158,7 +158,7 @@ export class Shard implements NetHandler {
       idle: config.idle,
     });
     this.#exchange = new Exchange(net.arena);
-    this.#notes = new Notes(log, clock, this.#exchange, this.#flows);
+    this.#notes = new Notes(log, clock, this.#exchange, this.#flows, (slot) => net.identities(slot));
     const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
     this.#connections = new Connections(
       net,
@@ -410,8 +410,13 @@ export class Shard implements NetHandler {
     this.#flows.openStream(slot, deciseconds(this.#clock.now()));
   }
 
+  unsecured(slot: number, reason: string): void {
+    this.#notes.unsecured(slot, reason);
+  }
+
   connected(slot: number, error: number): void {
-    if (error !== 0) this.#upstream?.lost(this.#flows.remoteOf(slot, this.#address), TRANSPORT_TCP);
+    if (error !== 0)
+      this.#upstream?.lost(this.#flows.remoteOf(slot, this.#address), this.#table.transport(slot));
     if (this.#connections.connected(slot, error, deciseconds(this.#clock.now()))) this.#inbound.begin(slot);
   }
 
@@ -430,6 +435,10 @@ export class Shard implements NetHandler {
   }
 
   closed(slot: number, cause: number): void {
+    if (this.#table.state(slot) === CLAIMED && !this.#table.has(slot, OUTBOUND_DIALED)) {
+      this.#table.abandon(slot, cause); // it did not come through its handshake
+      return;
+    }
     this.#inbound.end(slot);
     if (this.#table.has(slot, OUTBOUND_DIALED))
       this.#transactions?.losses.connection(this.#flows.remoteOf(slot, this.#address));

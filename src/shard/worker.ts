@@ -6,15 +6,16 @@
 import type { MessagePort } from 'node:worker_threads';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net } from '../net/net.ts';
+import type { Serving } from '../net/serving.ts';
 import { openLog } from '../observe/log.ts';
 import { StoreClient } from '../registrar/client.ts';
 import { LmdbReader } from '../registrar/lmdb.ts';
 import { Clock } from '../shared/clock.ts';
 import { Counter, Counters } from '../shared/counters.ts';
-import { TRANSPORT_TCP } from '../shared/flow-record.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
-import type { ShardBoot, ShardReport } from './boot.ts';
+import { SslTable } from '../shared/ssl-table.ts';
+import type { ShardBoot, ShardOrder, ShardReport } from './boot.ts';
 import { openGate } from './gate.ts';
 import { LastWords } from './lastwords.ts';
 import { Shard } from './shard.ts';
@@ -60,11 +61,21 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
     log,
     stopped: stop,
   });
+  const serve = (serving: Serving): void => {
+    net.serve(serving);
+    const certificates = serving.identities.map(({ fingerprint }) => fingerprint);
+    log.info({ event: 'tls-serving', generation: serving.generation, certificates });
+  };
+  if (boot.serving) serve(boot.serving);
   net.start(new LastWords(shard, net, table));
   await net.ready;
   const inherited = boot.replacement ? shard.inherit() : 0;
   const report: ShardReport = { kind: 'ready', self, inherited };
   port.postMessage(report);
+  port.on('message', ({ serving }: ShardOrder) => {
+    serve(serving);
+    port.postMessage({ kind: 'serving', generation: serving.generation } satisfies ShardReport);
+  });
   await stopped;
   net.stop();
   await gate?.credentials.close();
@@ -112,6 +123,7 @@ async function openNet(
       counters,
       now,
       replacement,
+      ssl: boot.ssl && new SslTable(boot.ssl),
       nodeSockets: config.auth.kind === 'service',
     });
   }
@@ -124,7 +136,7 @@ async function openNet(
     shard: self - 1,
     accept: true,
     reusePort: config.workers > 1,
-    claimStream: (listener, remote) => claimAccepted(flows, counters, self, listener, remote),
+    claimStream: (listener, remote) => claimAccepted(flows, counters, self, listeners[listener], remote),
     bellWait: () => mesh.bell.waitAsync(REST_MS),
   });
   return net;
@@ -135,7 +147,7 @@ function claimAccepted(
   flows: FlowTable,
   counters: Counters,
   owner: number,
-  listener: number,
+  listener: Listener,
   remote: Endpoint,
 ): number {
   const slot = flows.claim(owner);
@@ -143,8 +155,8 @@ function claimAccepted(
     counters.inc(Counter.tableFull);
     return -1;
   }
-  flows.setKind(slot, TRANSPORT_TCP, remote.family);
-  flows.setListener(slot, listener);
+  flows.setKind(slot, listener.transport, remote.family);
+  flows.setListener(slot, listener.id);
   flows.setRemote(slot, remote.a0, remote.a1, remote.a2, remote.a3, remote.port);
   return slot;
 }

@@ -54,6 +54,11 @@ export const Counter = {
   wakeUps: 44,
   targetFailovers: 45,
   responsesLost: 46,
+  tlsHandshakes: 47,
+  tlsResumed: 48,
+  tlsFailures: 49,
+  tlsTimeouts: 50,
+  tlsRefused: 51,
 } as const;
 
 export type CounterName = keyof typeof Counter;

@@ -16,6 +16,10 @@ export const TRANSPORT_TLS = 3;
 export const TRANSPORT_WS = 4;
 export const TRANSPORT_WSS = 5;
 
+/** Do its octets go through TLS? */
+export const isSecured = (transport: number): boolean =>
+  transport === TRANSPORT_TLS || transport === TRANSPORT_WSS;
+
 /** Bytes of a message have come in and the rest has not: the shard's memory is needed to go on. */
 export const PARTIAL_IN = 1 << 0;
 /** Bytes accepted for sending have not left the shard's memory. */
