@@ -142,7 +142,6 @@ describe('a wrong value ends the start with its name, its value and what is allo
         'udp:127.0.0.1:65536',
         'udp:127.0.0.1:x',
         'udp:::1:5060',
-        'tls:127.0.0.1:5061',
         'ws:127.0.0.1:80',
         'sctp:127.0.0.1:1',
         'udp:127.0.0.1:5060,',
