@@ -21,6 +21,8 @@ export interface ListenerConfig {
 export interface UpstreamConfig {
   /** as configured */
   uri: string;
+  /** sips: nothing but TLS */
+  secured: boolean;
   host: string;
   /** 0: not given */
   port: number;

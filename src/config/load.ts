@@ -268,17 +268,28 @@ function upstreamsOf(value: string | undefined): UpstreamConfig[] {
 }
 
 function upstreamOf(uri: string, value: string): UpstreamConfig {
-  const form = 'a SIP URI, or several separated by commas: sip:HOST[:PORT][;transport=udp|tcp]';
-  const [, host, port, params] =
-    /^sip:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(uri) ?? [];
+  const form =
+    'a SIP URI, or several separated by commas: sip:HOST[:PORT][;transport=udp|tcp|tls] or sips:HOST[:PORT]';
+  const [, scheme, host, port, params] =
+    /^(sips?):(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(uri) ?? [];
   const isAddress = host !== undefined && (!host.startsWith('[') || Endpoint.parse(host, 0) !== undefined);
   if (!isAddress || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535) throw wrong('UPSTREAM', value, form);
   const named = /;transport=([^;]*)/i.exec(params)?.[1].toLowerCase();
-  if (named !== undefined && named !== 'udp' && named !== 'tcp') throw wrong('UPSTREAM', value, form);
+  const secured = scheme.toLowerCase() === 'sips';
+  const allowed = secured ? ['tcp', 'tls'] : ['udp', 'tcp', 'tls'];
+  if (named !== undefined && !allowed.includes(named)) throw wrong('UPSTREAM', value, form);
   // 3263 4.1: a numeric host or a port leaves nothing to ask about
   const decided = port !== undefined || Endpoint.parse(host, 0) !== undefined;
-  const transport = named === 'tcp' ? TCP : named === 'udp' || decided ? UDP : 0;
-  return { uri, host, port: Number(port ?? 0), transport, named: named !== undefined };
+  const transport = secured
+    ? named !== undefined || decided
+      ? TLS
+      : 0
+    : named !== undefined
+      ? SCHEMES[named]
+      : decided
+        ? UDP
+        : 0;
+  return { uri, secured, host, port: Number(port ?? 0), transport, named: named !== undefined };
 }
 
 function dnsOf(value: string | undefined): string | undefined {
@@ -290,10 +301,10 @@ function dnsOf(value: string | undefined): string | undefined {
 }
 
 /** Can this listener reach what the upstream may resolve to? A name tells no family, without transport no transport. */
-function faces(l: ListenerConfig, { host, transport }: UpstreamConfig): boolean {
+function faces(l: ListenerConfig, { host, secured, transport }: UpstreamConfig): boolean {
   const family = Endpoint.parse(host, 0)?.family;
   return (
-    (transport === 0 || l.transport === transport) &&
+    (secured ? l.transport === TLS : transport === 0 || l.transport === transport) &&
     (family === undefined || (l.host.includes(':') ? 6 : 4) === family)
   );
 }

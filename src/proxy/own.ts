@@ -5,7 +5,7 @@
 import type { UriView } from '../wire/address.ts';
 import { SIPS } from '../wire/address.ts';
 import { ascii, equalsNoCase } from '../wire/chars.ts';
-import { TLS, TRANSPORTS, UDP } from '../wire/via.ts';
+import { defaultPort, TLS, TRANSPORTS, UDP } from '../wire/via.ts';
 
 /** What `Own` needs of a listener; ListenerConfig has it. */
 export interface Advertised {
@@ -33,11 +33,7 @@ interface Address {
   port: number;
 }
 
-const DEFAULT_PORT = 5060;
-const DEFAULT_PORT_TLS = 5061;
-
-const defaultPort = ({ scheme, transport }: UriView): number =>
-  scheme === SIPS || transport === TLS ? DEFAULT_PORT_TLS : DEFAULT_PORT;
+const portOf = ({ scheme, transport }: UriView): number => defaultPort(scheme === SIPS ? TLS : transport);
 
 export class Own {
   readonly listeners: ListenerText[];
@@ -77,7 +73,7 @@ export class Own {
   /** Is the host and port of a SIP URI one of our listeners, as bound or as advertised? */
   isSelf(buf: Uint8Array, uri: UriView): boolean {
     if (!uri.isSip) return false;
-    const port = uri.port || defaultPort(uri);
+    const port = uri.port || portOf(uri);
     for (const address of this.#addresses) {
       if (address.port === port && equalsNoCase(buf, uri.hostStart, uri.hostEnd, address.host)) return true;
     }
@@ -105,7 +101,7 @@ export class Own {
     if (!uri.isSip) return false;
     for (const domain of this.#domains) {
       if (!equalsNoCase(buf, uri.hostStart, uri.hostEnd, domain)) continue;
-      if (uri.port === 0 || uri.port === defaultPort(uri)) return true;
+      if (uri.port === 0 || uri.port === portOf(uri)) return true;
       return this.#addresses.some((address) => address.port === uri.port);
     }
     return false;

@@ -13,7 +13,8 @@ import type { Flows } from '../flow/flows.ts';
 import { FORGED, GONE } from '../flow/flows.ts';
 import type { Destination } from '../net/targets.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { TEL, UriView } from '../wire/address.ts';
+import { isSecured } from '../shared/flow-record.ts';
+import { SIPS, TEL, UriView } from '../wire/address.ts';
 import { ascii, latin1 } from '../wire/chars.ts';
 import { hasToTag, stampVia } from '../wire/compose.ts';
 import { BAD_VERSION, NO_END, NOT_SIP, OK, statusOf } from '../wire/lexer.ts';
@@ -358,6 +359,11 @@ export class RequestProxy {
 
   /** Forwards the patched request down a flow; 430 if it has ended. */
   downFlow(slot: number, generation: number, listener: number): void {
+    // RFC 5630 5.3: not even the last hop
+    if (this.#target.scheme === SIPS && !isSecured(this.#flows.table.transport(slot))) {
+      this.refuse(480, 'Temporarily Unavailable');
+      return;
+    }
     this.#forwarded(this.#sendDown(slot, generation, listener));
   }
 
@@ -428,6 +434,8 @@ export class RequestProxy {
       if (wanted && this.ask(wanted, () => this.routeAgain(caller))) return;
       status = 503;
     }
+    // RFC 3261 26.2.2: no hop in the clear
+    if (status === 0 && this.#target.scheme === SIPS && !isSecured(this.#nextHop.transport)) status = 502;
     if (status !== 0) {
       this.refuse(status, REASONS[status], status === 503 ? RETRY_AFTER : undefined);
       return;
@@ -577,7 +585,8 @@ export class RequestProxy {
     const stream = hop.transport !== UDP;
     if (!this.#forwarder.compose(hop.listener, stream)) return TOO_LARGE;
     const { start, end } = this.#forwarder;
-    if (stream) return this.#outlet.toConnection(hop.address, start, end) ? SENT : UNREACHABLE;
+    if (stream)
+      return this.#outlet.toConnection(hop.address, start, end, hop.transport, hop.host) ? SENT : UNREACHABLE;
     const local = source.listener === hop.listener ? source.local : undefined;
     this.#outlet.toDatagram(hop.listener, hop.address, local, start, end);
     return SENT;

@@ -26,11 +26,12 @@ import { decideRegister, type RegisterDecision, type RegisterPolicy } from '../r
 import type { LocationStore, StoreResult } from '../registrar/store.ts';
 import type { Clock } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { isSecured, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import { UriView } from '../wire/address.ts';
 import { latin1, parseDecimal } from '../wire/chars.ts';
 import { hasToTag } from '../wire/compose.ts';
 import { allValues, firstValue, sipUriOf } from '../wire/fields.ts';
+import type { Message } from '../wire/lexer.ts';
 import { parseNameAddr } from '../wire/nameaddr.ts';
 import {
   CALL_ID,
@@ -400,12 +401,16 @@ export class LocalHome implements Home {
     const uri = this.#uri;
     if (!uri.parse(bytes, 0, bytes.length)) return NOWHERE;
     const self = own.isSelf(bytes, uri);
+    // RFC 5630 5.3: a request to a sips URI goes to a sips Contact, or nowhere
+    const needsTls = isSips(m);
+    if (needsTls && !/^sips:/i.test(binding.contact)) return NOWHERE;
     if (top && self) {
       if (flows.resolve(bytes, uri.userStart, uri.userEnd, exchange.ds) !== LIVE) {
         // AP-7-10: the flow has ended; a registration made meanwhile has another order and stays
         store.remove(this.#aor(), binding.key, binding.order);
         return NOWHERE;
       }
+      if (needsTls && !isSecured(flows.table.transport(flows.slot))) return NOWHERE;
       this.#slot = flows.slot;
       this.#generation = flows.generation;
       this.#listener = flows.table.listener(flows.slot);
@@ -417,7 +422,7 @@ export class LocalHome implements Home {
       return DOWN;
     }
     // a Contact that is ourselves would be a loop
-    if (self || !nextHop.toUri(bytes, uri)) return NOWHERE;
+    if (self || !nextHop.toUri(bytes, uri) || (needsTls && !isSecured(nextHop.transport))) return NOWHERE;
     this.#retarget(binding, 0);
     if (
       formsDialog(m.method) &&
@@ -464,3 +469,7 @@ function requestUri(contact: string): string {
   const params = uri.params.filter(([name]) => name.toLowerCase() !== 'method');
   return formatUri({ ...uri, params, headers: [] });
 }
+
+/** Does the Request-URI say sips? */
+const isSips = ({ buf, uriStart }: Message): boolean =>
+  (buf[uriStart + 3] | 32) === 115 && buf[uriStart + 4] === 58;

@@ -166,6 +166,7 @@ export class Shard implements NetHandler {
       boot.self,
       () => clock.now(),
       config.coreListener,
+      listeners,
       (address) => this.#trust.isUpstream(address) || this.#trust.network(address),
     );
     outlet.connections = this.#connections;
