@@ -98,7 +98,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
       'UPSTREAM',
       [
         'core',
-        'sips:core',
+        'sips:core;transport=udp',
         'http://core',
         'sip:',
         'sip:core:0',
@@ -110,7 +110,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
         'sip:[:::]',
         'sip:user@core',
         'sip:core,',
-        'sip:core,sips:core',
+        'sip:core,tel:1',
       ],
       /a SIP URI/,
     ],
@@ -292,6 +292,7 @@ describe('a variable that is set', () => {
     };
     expect(of('sip:core.example.com')).toEqual({
       uri: 'sip:core.example.com',
+      secured: false,
       host: 'core.example.com',
       port: 0,
       transport: 0,
