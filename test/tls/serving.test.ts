@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TcpAgent, UdpAgent } from '../harness/agent.ts';
 import { isCrlf, isFinal, isRequest } from '../harness/inbox.ts';
 import { freshHost } from '../harness/ports.ts';
-import { boundBecomes, call, register } from '../harness/registrar.ts';
+import { boundBecomes, call, register, statusOf } from '../harness/registrar.ts';
 import { only, pause, SClient, SecuredServer, serves, VERSIONS } from './rig.ts';
 
 let site: SecuredServer;
@@ -169,6 +169,33 @@ describe('a tls listener', () => {
     for (const socket of sockets) socket.destroy();
     await site.server.stateBecomes((s) => s.used === before.used);
     expect(await site.server.descriptorsBecome(descriptors)).toBe(descriptors);
+  });
+});
+
+describe('a call to a sips address', () => {
+  const sipsOf = (aor: string) => aor.replace(/^sip:/, 'sips:');
+
+  it('reaches who has registered a sips Contact over TLS', async () => {
+    const phone = await site.phone();
+    const contactUri = phone.uri('u').replace(/^sip:/, 'sips:').replace(';transport=tls', '');
+    const { aor, answer } = await register(phone, { contactUri });
+    expect(answer.status).toBe(200);
+    const callId = call(caller, sipsOf(aor));
+    const got = await phone.next(isRequest('MESSAGE', callId));
+    expect(got.message.uri).toMatch(/^sips:/);
+    phone.reply(got, 200, 'OK');
+    expect((await caller.next(isFinal(callId))).message.status).toBe(200);
+  });
+
+  it('reaches nobody who has not, nor a flow in the clear', async () => {
+    const phone = await site.phone();
+    const { aor } = await register(phone);
+    expect(await statusOf(caller, sipsOf(aor))).toBe(480);
+    const plain = await site.caller();
+    const other = await register(plain, { contactUri: plain.uri('u').replace(/^sip:/, 'sips:') });
+    expect(await statusOf(caller, sipsOf(other.aor))).toBe(480);
+    expect(plain.arrivals).toEqual([]);
+    expect(phone.arrivals).toEqual([]);
   });
 });
 

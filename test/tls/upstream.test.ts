@@ -221,3 +221,29 @@ describe('a sips Request-URI', () => {
     expect(phone.arrivals).toEqual([]);
   });
 });
+
+describe('two names at one address', () => {
+  it('are two connections, each with a certificate of its own [5923-8.2-03 UA-4.3-04]', async () => {
+    const both = await core(['DNS:one.test', 'DNS:two.test']);
+    for (const name of ['one.test', 'two.test', 'three.test']) site.dns.add('A', name, both.host);
+    const plain = await site.udp();
+    const server = await start(`sip:${plain.hostPort}`, { TRUSTED: '127.0.0.0/8' });
+    const route = (name: string) => [`<sip:${name}:${both.port};transport=tls;lr>`];
+    const phone = await client();
+    for (const name of ['one.test', 'two.test', 'one.test', 'two.test']) {
+      const callId = unique('call-');
+      phone.send(phone.compose('MESSAGE', 'sip:bob@example.test', { callId, route: route(name) }));
+      const got = await both.next(isRequest('MESSAGE', callId));
+      const servers = both.connections.map(({ socket }) => (socket as TLSSocket).servername);
+      expect(servers).toContain(name);
+      both.reply(got, 200, 'OK');
+      await phone.next(isResponse(200, callId));
+    }
+    expect(both.opened).toBe(2);
+    const callId = unique('call-');
+    phone.send(phone.compose('MESSAGE', 'sip:bob@example.test', { callId, route: route('three.test') }));
+    expect((await phone.next(isFinal(callId))).message.status).toBeGreaterThanOrEqual(500);
+    await server.logged((l) => l.event === 'tls-failure' && /not for three\.test/.test(String(l.reason)));
+    expect(both.arrivals).toEqual([]);
+  });
+});
