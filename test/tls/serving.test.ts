@@ -2,7 +2,8 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import { Duplex } from 'node:stream';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TcpAgent, UdpAgent } from '../harness/agent.ts';
 import { isCrlf, isFinal, isRequest } from '../harness/inbox.ts';
@@ -47,6 +48,39 @@ describe.each(VERSIONS)('a phone over %s', (version) => {
         expect((await phone.next(isFinal(`${version}-${i}`))).message.status).toBe(200);
       await phone.next(isCrlf);
     }
+  });
+
+  it('may send many records in one segment: all are read, also those that a turn has no time for', async () => {
+    const raw = connect({ ...site.address, localAddress: freshHost() });
+    await once(raw, 'connect');
+    let held: Buffer[] | undefined;
+    const carrier = new Duplex({
+      read: () => {},
+      write: (chunk: Buffer, _encoding, done) => {
+        if (held) held.push(chunk);
+        else raw.write(chunk);
+        done();
+      },
+    });
+    raw.on('data', (chunk: Buffer) => carrier.push(chunk));
+    const phone = connectTls({ socket: carrier, ...site.options(only(version)) });
+    await once(phone, 'secureConnect');
+    held = [];
+    for (let i = 0; i < 40; i++) {
+      phone.write(i % 2 ? '\n' : '\r');
+      while (held.length <= i) await pause(1);
+    }
+    let pongs = '';
+    const all = new Promise<void>((resolve) =>
+      phone.on('data', (chunk: Buffer) => {
+        pongs += chunk.toString();
+        if (pongs.length >= 20) resolve();
+      }),
+    );
+    raw.write(Buffer.concat(held));
+    await all;
+    expect(pongs).toBe('\r\n'.repeat(10));
+    raw.destroy();
   });
 
   it('sends and gets messages of many records whole', async () => {
