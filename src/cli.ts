@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * The process entry: configuration from the environment, start, the lines that a person wants to see,
- * and a clean stop on SIGTERM and SIGINT. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
+ * a clean stop on SIGTERM and SIGINT, new certificates on SIGHUP. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
  */
 import process from 'node:process';
 import { algorithmList, passwd } from './auth/passwd.ts';
@@ -78,6 +78,7 @@ async function run(): Promise<void> {
   };
   process.on('SIGTERM', () => stop('SIGTERM'));
   process.on('SIGINT', () => stop('SIGINT'));
+  process.on('SIGHUP', () => running.reload());
   // last: whoever waits for it may signal at once
   process.stdout.write(banner(running));
 }

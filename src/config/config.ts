@@ -5,10 +5,10 @@
 
 import type { RedisTarget } from './redis-url.ts';
 
-/** Transport codes as in flow records and tokens (wire/via.ts): 1 UDP, 2 TCP, 4 WS. */
+/** Transport codes as in flow records and tokens (wire/via.ts). */
 export interface ListenerConfig {
   transport: number;
-  /** "udp", "tcp", "ws" */
+  /** "udp", "tcp", "tls", "ws", "wss" */
   scheme: string;
   /** numeric, without brackets */
   host: string;
@@ -21,6 +21,8 @@ export interface ListenerConfig {
 export interface UpstreamConfig {
   /** as configured */
   uri: string;
+  /** sips: nothing but TLS */
+  secured: boolean;
   host: string;
   /** 0: not given */
   port: number;
@@ -40,6 +42,15 @@ export type StoreConfig =
   | { kind: 'memory' }
   | { kind: 'lmdb'; dir: string }
   | { kind: 'redis'; target: RedisTarget };
+
+/** Files, PEM: pairs by position, the first for clients that name no server. */
+export interface TlsConfig {
+  certs: string[];
+  keys: string[];
+  /** authorities of clients' certificates, and of the servers that we connect to */
+  ca: string | undefined;
+  client: 'none' | 'optional' | 'required';
+}
 
 export type AuthConfig = { kind: 'none' } | { kind: 'file'; path: string } | { kind: 'service'; url: string };
 
@@ -66,6 +77,8 @@ export interface Config {
   listen: ListenerConfig[];
   /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route */
   coreListener: number;
+  /** undefined: no listener is secured */
+  tls: TlsConfig | undefined;
   domains: string[];
   /** in order of preference: a later one gets what the earlier ones cannot take */
   upstreams: UpstreamConfig[];

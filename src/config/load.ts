@@ -6,6 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
+import { isSecured } from '../shared/flow-record.ts';
 import { TCP, TLS, UDP, WS, WSS } from '../wire/via.ts';
 import {
   type Algorithm,
@@ -17,6 +18,7 @@ import {
   type ListenerConfig,
   type Network,
   type StoreConfig,
+  type TlsConfig,
   type UpstreamConfig,
   type WebhookConfig,
 } from './config.ts';
@@ -35,6 +37,10 @@ const KNOWN = [
   'LISTEN',
   'ADVERTISE',
   'CORE_LISTEN',
+  'TLS_CERT',
+  'TLS_KEY',
+  'TLS_CA',
+  'TLS_CLIENT',
   'DOMAINS',
   'UPSTREAM',
   'DNS',
@@ -160,6 +166,14 @@ export function load(env: Env): Loaded {
   const config: Config = {
     workers: number('WORKERS', availableParallelism(), 1, 64),
     listen,
+    tls: listen.some((l) => isSecured(l.transport))
+      ? tls(
+          text('TLS_CERT'),
+          text('TLS_KEY'),
+          text('TLS_CA'),
+          choice('TLS_CLIENT', 'none', ['none', 'optional', 'required'] as const),
+        )
+      : undefined,
     coreListener: coreListener(text('CORE_LISTEN'), listen, upstreams),
     domains,
     upstreams,
@@ -217,10 +231,10 @@ function wrong(name: string, value: string, allowed: string): ConfigError {
   return new ConfigError(`HOLDFAST_${name}=${value}: allowed is ${allowed}`);
 }
 
+const SCHEMES: Record<string, number> = { udp: UDP, tcp: TCP, tls: TLS, ws: WS, wss: WSS };
+
 const LISTEN_FORM =
-  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:... or ws:..., separated by commas, IPv6 hosts in brackets';
-const TRANSPORTS: Record<string, number> = { udp: UDP, tcp: TCP, tls: TLS, ws: WS, wss: WSS };
-const NOT_BUILT = [TLS, WSS];
+  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:..., tls:..., ws:..., wss:..., separated by commas, IPv6 hosts in brackets';
 const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/;
 
 function listeners(value: string, advertise: string | undefined): ListenerConfig[] {
@@ -236,9 +250,8 @@ function listeners(value: string, advertise: string | undefined): ListenerConfig
 function listener(item: string, value: string, advertise: string | undefined): ListenerConfig {
   const fail = (allowed: string) => wrong('LISTEN', value, allowed);
   const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
-  const transport = TRANSPORTS[scheme] ?? 0;
+  const transport = SCHEMES[scheme] ?? 0;
   if (transport === 0) throw fail(LISTEN_FORM);
-  if (NOT_BUILT.includes(transport)) throw fail(`${LISTEN_FORM} (tls and wss are not built yet)`);
   const [, host, portText] = HOST_PORT.exec(address) ?? [];
   const port = Number(portText);
   const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
@@ -257,6 +270,28 @@ function listener(item: string, value: string, advertise: string | undefined): L
   if (endpoint.isWildcard && advertisedHost === own)
     throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
   return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort };
+}
+
+function tls(
+  cert: string | undefined,
+  key: string | undefined,
+  ca: string | undefined,
+  client: TlsConfig['client'],
+): TlsConfig {
+  const files = (value: string | undefined) => value?.split(',').map((file) => file.trim()) ?? [];
+  const certs = files(cert);
+  const keys = files(key);
+  if (certs.length === 0 || certs.includes(''))
+    throw wrong(
+      'TLS_CERT',
+      cert ?? '',
+      'PEM files with the certificates of tls listeners, separated by commas',
+    );
+  if (keys.length !== certs.length || keys.includes(''))
+    throw wrong('TLS_KEY', key ?? '', 'PEM files with the keys, one for each of HOLDFAST_TLS_CERT');
+  if (client !== 'none' && ca === undefined)
+    throw wrong('TLS_CA', '', "a PEM file with the authorities of clients' certificates");
+  return { certs, keys, ca, client };
 }
 
 function advertiseOf(value: string | undefined): string | undefined {
@@ -280,17 +315,28 @@ function upstreamsOf(value: string | undefined): UpstreamConfig[] {
 }
 
 function upstreamOf(uri: string, value: string): UpstreamConfig {
-  const form = 'a SIP URI, or several separated by commas: sip:HOST[:PORT][;transport=udp|tcp]';
-  const [, host, port, params] =
-    /^sip:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(uri) ?? [];
+  const form =
+    'a SIP URI, or several separated by commas: sip:HOST[:PORT][;transport=udp|tcp|tls] or sips:HOST[:PORT]';
+  const [, scheme, host, port, params] =
+    /^(sips?):(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(uri) ?? [];
   const isAddress = host !== undefined && (!host.startsWith('[') || Endpoint.parse(host, 0) !== undefined);
   if (!isAddress || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535) throw wrong('UPSTREAM', value, form);
   const named = /;transport=([^;]*)/i.exec(params)?.[1].toLowerCase();
-  if (named !== undefined && named !== 'udp' && named !== 'tcp') throw wrong('UPSTREAM', value, form);
+  const secured = scheme.toLowerCase() === 'sips';
+  const allowed = secured ? ['tcp', 'tls'] : ['udp', 'tcp', 'tls'];
+  if (named !== undefined && !allowed.includes(named)) throw wrong('UPSTREAM', value, form);
   // 3263 4.1: a numeric host or a port leaves nothing to ask about
   const decided = port !== undefined || Endpoint.parse(host, 0) !== undefined;
-  const transport = named === 'tcp' ? TCP : named === 'udp' || decided ? UDP : 0;
-  return { uri, host, port: Number(port ?? 0), transport, named: named !== undefined };
+  const transport = secured
+    ? named !== undefined || decided
+      ? TLS
+      : 0
+    : named !== undefined
+      ? SCHEMES[named]
+      : decided
+        ? UDP
+        : 0;
+  return { uri, secured, host, port: Number(port ?? 0), transport, named: named !== undefined };
 }
 
 function dnsOf(value: string | undefined): string | undefined {
@@ -302,11 +348,11 @@ function dnsOf(value: string | undefined): string | undefined {
 }
 
 /** Can this listener reach what the upstream may resolve to? A name tells no family, without transport no transport. */
-function faces(l: ListenerConfig, { host, transport }: UpstreamConfig): boolean {
+function faces(l: ListenerConfig, { host, secured, transport }: UpstreamConfig): boolean {
   const family = Endpoint.parse(host, 0)?.family;
   return (
     l.transport < WS && // those connections are opened by clients alone
-    (transport === 0 || l.transport === transport) &&
+    (secured ? l.transport === TLS : transport === 0 || l.transport === transport) &&
     (family === undefined || (l.host.includes(':') ? 6 : 4) === family)
   );
 }

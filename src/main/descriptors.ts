@@ -13,6 +13,8 @@ import type { ListenerConfig } from '../config/config.ts';
 import { EPOLLIN, Epoll } from '../native/epoll.ts';
 import { EAGAIN, EMFILE, ENFILE, errnoName } from '../native/errno.ts';
 import { createEventfd, EventCounter } from '../native/eventfd.ts';
+import { NULL } from '../native/memory.ts';
+import { openssl } from '../native/openssl.ts';
 import { accept, closeFd, cookie, openListener, openUdp, setLinger0 } from '../native/socket.ts';
 import { backendFd } from '../native/uv.ts';
 import { Endpoint } from '../net/endpoint.ts';
@@ -23,6 +25,7 @@ import type { Clock } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { Mesh, MessageHandler } from '../shared/mesh.ts';
+import type { SslTable } from '../shared/ssl-table.ts';
 import { UDP } from '../wire/via.ts';
 
 const BACKLOG = 4_096;
@@ -52,6 +55,12 @@ export interface Accepting {
   onMail: MessageHandler;
 }
 
+interface Listening {
+  fd: number;
+  listener: number;
+  transport: number;
+}
+
 export class Descriptors {
   /** by participant; -1 for one that waits on its bell */
   readonly eventfds: number[];
@@ -59,8 +68,10 @@ export class Descriptors {
   readonly epolls: number[] = [];
   /** by shard index, then listener id */
   readonly sockets: number[][] = [];
+  /** of secured streams, where there are any */
+  ssl: SslTable | undefined;
   readonly #shards: number;
-  readonly #listening: { fd: number; listener: number; transport: number }[] = [];
+  readonly #listening: Listening[] = [];
   readonly #signals: (EventCounter | undefined)[];
   readonly #own = new Epoll(opened(Epoll.create()));
   readonly #peer = new Endpoint();
@@ -109,10 +120,12 @@ export class Descriptors {
       closeFd(check(openUdp(address)));
       for (const sockets of this.sockets)
         sockets[id] = check(openUdp(address, { reusePort: true, pktinfo: address.isWildcard }));
-    } else {
-      const fd = check(openListener(address, BACKLOG));
-      this.#listening.push({ fd, listener: id, transport: l.transport });
-    }
+    } else
+      this.#listening.push({
+        fd: check(openListener(address, BACKLOG)),
+        listener: id,
+        transport: l.transport,
+      });
   }
 
   readonly wake = (participant: number): boolean => {
@@ -152,7 +165,7 @@ export class Descriptors {
     setImmediate(this.#loop);
   };
 
-  #acceptFrom({ fd, listener, transport }: { fd: number; listener: number; transport: number }): void {
+  #acceptFrom({ fd, listener, transport }: Listening): void {
     const { clock } = this.#accepting as Accepting;
     for (let i = 0; i < BATCH; i++) {
       const accepted = accept(fd, this.#peer);
@@ -235,6 +248,14 @@ export class Descriptors {
   closeFlow(fd: number, cookieLow: number, cookieHigh: number): void {
     if (cookie(fd, this.#cookie) < 0) return;
     if (this.#cookie[0] === cookieLow && this.#cookie[1] === cookieHigh) closeFd(fd);
+  }
+
+  /** Frees what OpenSSL holds for a lost shard's flow, if it is secured. */
+  freeSecured(slot: number): void {
+    const connection = this.ssl?.get(slot) ?? NULL;
+    if (connection === NULL) return;
+    this.ssl?.set(slot, NULL);
+    openssl.SSL_free(connection);
   }
 
   stopAccepting(): void {

@@ -22,7 +22,9 @@ import { FlowIndex } from '../shared/flow-index.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
 import { NonceTable } from '../shared/nonce-table.ts';
+import { SslTable } from '../shared/ssl-table.ts';
 import { chooseBackend } from './backend.ts';
+import { Certificates } from './certificates.ts';
 import type { Descriptors } from './descriptors.ts';
 import { nameServers, Resolver } from './dns.ts';
 import type { BindingEvents } from './events.ts';
@@ -53,6 +55,8 @@ export interface Running {
   table: FlowTable;
   counters: Counters;
   stop(): Promise<void>;
+  /** Reads what can change while it runs: certificates. */
+  reload(): void;
   /** Wakes all threads: the clock was moved by hand. */
   poke(): void;
   /** Lets a shard fail, as an uncaught exception in it would: for tests of the supervisor. */
@@ -64,7 +68,8 @@ const PUBLISH_AGAIN_MS = 100;
 export async function start(config: Config, options: StartOptions = {}): Promise<Running> {
   const began = performance.now();
   const log = openLog(config.logLevel, 'main');
-  const { backend, reason } = chooseBackend(config.io);
+  const { backend, reason } = chooseBackend(config.io, config.tls !== undefined);
+  const certificates = config.tls && Certificates.open(config.tls, backend, log);
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const keyring = keys(config);
   const gruuKey = isRegistrar(config) ? keyOfGruus(config) : undefined;
@@ -97,6 +102,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       throw error;
     }
   } else await assertVacant(config.listen);
+  const ssl = descriptors && certificates && SslTable.allocate(config.maxFlows);
+  if (descriptors && ssl) descriptors.ssl = new SslTable(ssl);
   const boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'life'> = {
     config,
     backend,
@@ -108,6 +115,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     nonces: isRegistrar(config) && config.auth.kind !== 'none' ? NonceTable.allocate(NONCES) : undefined,
     keyring: keyring.toPlain(),
     gruuKey,
+    serving: certificates?.serving,
+    ssl,
     incarnation,
     upstream: upstreams.octets,
     store,
@@ -136,6 +145,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     throw error;
   }
 
+  certificates?.watch((serving) => supervisor.serve(serving));
   const everyone = Array.from({ length: participants }, (_, i) => i).slice(1);
   return {
     config,
@@ -144,7 +154,11 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     startedIn: performance.now() - began,
     table,
     counters,
+    reload() {
+      certificates?.reload();
+    },
     async stop() {
+      certificates?.stop();
       descriptors?.stopAccepting();
       stopMail();
       location.stop();

@@ -5,17 +5,18 @@
  *
  * Between a shard's death and its replacement main puts its books right: what was in its rings is thrown
  * away, half-made records are given up, and a stream that had a partial message or undrained output is
- * closed with SHARD_LOST and its bindings retire. Quiet raw flows stay as they are, descriptor and all:
- * the replacement takes them up. A descriptor is closed only if the socket behind the number is still
+ * closed with SHARD_LOST and its bindings retire. Quiet raw flows stay as they are, descriptor and all, TLS
+ * with its connection in OpenSSL: the replacement takes them up. A descriptor is closed only if the socket behind the number is still
  * the one of the record (SO_COOKIE).
  */
 import { join } from 'node:path';
-import { MessageChannel } from 'node:worker_threads';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import type { Serving } from '../net/serving.ts';
 import type { Logger } from '../observe/log.ts';
 import { flowKey } from '../registrar/binding.ts';
 import { encodeRequest, NO_ANSWER, STORE_REQUEST } from '../registrar/message.ts';
-import { FAIL, type ShardBoot, type ShardReport, STOP } from '../shard/boot.ts';
+import { FAIL, type ShardBoot, type ShardOrder, type ShardReport, STOP } from '../shard/boot.ts';
 import type { ShardTask } from '../shard/worker.ts';
 import { Cause } from '../shared/cause.ts';
 import type { Counters } from '../shared/counters.ts';
@@ -47,6 +48,11 @@ export class Supervisor {
   readonly #running = new Set<Promise<void>>();
   readonly #deaths: number[];
   readonly #lives: number[];
+  readonly #ports: (MessagePort | undefined)[] = [];
+  /** by shard: the generation of certificates that it serves */
+  readonly #serves: number[];
+  /** by generation: who waits until all shards serve it */
+  readonly #awaited = new Map<number, () => void>();
   readonly #index: FlowIndex;
   #stopping = false;
 
@@ -54,6 +60,7 @@ export class Supervisor {
     this.#p = parts;
     this.#index = new FlowIndex(parts.boot.index, parts.table);
     this.#deaths = new Array<number>(parts.shards + 1).fill(0);
+    this.#serves = new Array<number>(parts.shards + 1).fill(0);
     this.#lives = new Array<number>(parts.shards + 1).fill(0);
     this.#pool = new Piscina({
       filename: join(import.meta.dirname, '../shard/worker.ts'),
@@ -93,8 +100,14 @@ export class Supervisor {
     const run = this.#pool.run(task, { transferList }) as Promise<void>;
     return new Promise<number>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`shard ${self} did not come up`)), READY_MS);
+      this.#ports[self] = port1;
       port1.on('message', (report: ShardReport) => {
+        if (report.kind === 'serving') {
+          this.#serve(self, report.generation);
+          return;
+        }
         clearTimeout(timer);
+        this.#serve(self, task.boot.serving?.generation ?? 0);
         resolve(report.inherited);
       });
       const watched = run.then(
@@ -163,6 +176,7 @@ export class Supervisor {
     const fd = table.fd(slot);
     if (fd >= 0 && !table.has(slot, NODE_OWNED_FD))
       descriptors?.closeFlow(fd, table.cookieLow(slot), table.cookieHigh(slot));
+    descriptors?.freeSecured(slot);
   }
 
   #retire(slot: number, generation: number, datagram: boolean): void {
@@ -174,6 +188,24 @@ export class Supervisor {
       op: { kind: 'flow-closed', flow, cause: Cause.SHARD_LOST },
     });
     mail.send(boot.store, STORE_REQUEST, 0, message, 0, message.length);
+  }
+
+  /** Certificates for handshakes from now on; settled when no shard uses older ones. */
+  async serve(serving: Serving): Promise<void> {
+    this.#p.boot.serving = serving; // for a replacement
+    for (const port of this.#ports) port?.postMessage({ kind: 'serve', serving } satisfies ShardOrder);
+    await new Promise<void>((resolve) => this.#awaited.set(serving.generation, resolve));
+  }
+
+  #serve(self: number, generation: number): void {
+    this.#serves[self] = generation;
+    const [, ...all] = this.#serves;
+    const oldest = Math.min(...all);
+    for (const [awaited, done] of this.#awaited) {
+      if (awaited > oldest) continue;
+      this.#awaited.delete(awaited);
+      done();
+    }
   }
 
   wake(participant: number): void {

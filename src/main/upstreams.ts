@@ -10,6 +10,7 @@ import type { UpstreamConfig } from '../config/config.ts';
 import type { Way } from '../net/locate.ts';
 import { encodeTargets, type Location, MAX_TARGETS, type Target } from '../net/targets.ts';
 import type { Logger } from '../observe/log.ts';
+import { isSecured } from '../shared/flow-record.ts';
 import { WS } from '../wire/via.ts';
 import type { Locator } from './locator.ts';
 
@@ -34,8 +35,10 @@ export class Upstreams {
     this.#log = log;
     this.#changed = changed;
     if (configured.length === 0) this.#first.resolve();
-    for (const [i, { host, port, transport }] of configured.entries())
-      locator.keep({ scheme: 'sip', host, port, transport }, (location) => this.#resolved(i, location));
+    for (const [i, { secured, host, port, transport }] of configured.entries())
+      locator.keep({ scheme: secured ? 'sips' : 'sip', host, port, transport }, (location) =>
+        this.#resolved(i, location),
+      );
   }
 
   /** Until all names have been answered for, or the wait is over. */
@@ -70,7 +73,7 @@ export class Upstreams {
 /** One list of several, with priorities counted anew over all. */
 export function joined(
   locations: readonly (Location | undefined)[],
-  configured: readonly Pick<UpstreamConfig, 'named'>[],
+  configured: readonly Pick<UpstreamConfig, 'named' | 'host'>[],
 ): Location {
   const targets: Target[] = [];
   let next = 0;
@@ -80,7 +83,14 @@ export function joined(
       if (last >= 0 && target.priority !== last) next++;
       last = target.priority;
       const known = targets.some((t) => t.transport === target.transport && t.address.equals(target.address));
-      if (!known) targets.push({ ...target, priority: next, ...(configured[i].named && { named: true }) });
+      if (known) continue;
+      const { named, host } = configured[i];
+      targets.push({
+        ...target,
+        priority: next,
+        ...(named && { named: true }),
+        ...(isSecured(target.transport) && { domain: host.toLowerCase() }),
+      });
     }
     if (last >= 0) next++;
   }

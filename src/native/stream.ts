@@ -64,6 +64,11 @@ export class StreamIo {
     return result(recvmsg(fd, this.#fixed, MSG_DONTWAIT));
   }
 
+  /** The same, and the bytes stay with the socket: the next `recv` gives them again. */
+  peek(fd: number): number {
+    return result(recvmsg(fd, this.#fixed, MSG_DONTWAIT | MSG_PEEK));
+  }
+
   /** The same to another place of the arena, for a flow that holds a partial message. */
   recvAt(fd: number, offset: number, length: number): number {
     this.#place(this.#anywhereIovec, offset, length);

@@ -21,6 +21,7 @@ import { CoreStreams } from './corestreams.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Hosts } from './hosts.ts';
 import type { Listener, Net, NetHandler } from './net.ts';
+import type { Serving } from './serving.ts';
 
 const LONGEST_WAIT = 1_000;
 
@@ -68,9 +69,7 @@ export class CoreNet implements Net {
     this.ready = this.#bound.promise;
     this.#datagrams = new CoreDatagrams(arena, counters, hosts, this.#woken);
     this.#streams = new CoreStreams({ arena, flows, counters, hosts, now, woken: this.#woken });
-    this.#acceptor = new CoreAcceptor(counters, hosts, claimStream, (slot, handle) =>
-      this.#streams.accepted(slot, handle),
-    );
+    this.#acceptor = new CoreAcceptor(counters, hosts, claimStream, this.#streams, flows);
     arena.flush = () => this.flush();
   }
 
@@ -183,8 +182,16 @@ export class CoreNet implements Net {
     throw new Error('the core backend takes no descriptors over');
   }
 
-  dial(slot: number, to: Endpoint): number {
-    return this.#streams.dial(slot, to);
+  serve(serving: Serving): void {
+    this.#streams.serving = serving;
+  }
+
+  identities(slot: number): readonly string[] | undefined {
+    return this.#streams.identities(slot);
+  }
+
+  dial(slot: number, to: Endpoint, host = to.host): number {
+    return this.#streams.dial(slot, to, host);
   }
 
   close(slot: number, cause: number, drain: boolean): void {

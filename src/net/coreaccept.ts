@@ -10,21 +10,30 @@
  * nobody (seen on 26.10). Only where it has no reserve an error comes: it is counted, the listener goes on.
  */
 import net from 'node:net';
+import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
+import { isSecured } from '../shared/flow-record.ts';
+import type { FlowTable } from '../shared/flow-table.ts';
 import { Endpoint } from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
 import type { Listener } from './net.ts';
 
 const BACKLOG = 4_096;
 
-/** Makes a socket on an accepted handle, with `onread` of its owner. */
-export type Adopter = (slot: number, handle: unknown) => void;
+/** Who serves what was accepted. */
+export interface Adopter {
+  /** Makes a socket on an accepted handle, with `onread` of its owner. */
+  accepted(slot: number, handle: unknown): void;
+  /** Takes the socket over; false: it is not served. */
+  acceptedSecured(slot: number, socket: net.Socket): boolean;
+}
 
 export class CoreAcceptor {
   readonly #counters: Counters;
   readonly #hosts: Hosts;
   readonly #claim: (listener: number, remote: Endpoint) => number;
-  readonly #adopt: Adopter;
+  readonly #adopter: Adopter;
+  readonly #flows: FlowTable;
   readonly #servers: net.Server[] = [];
   readonly #remote = new Endpoint();
   #closed = false;
@@ -33,12 +42,14 @@ export class CoreAcceptor {
     counters: Counters,
     hosts: Hosts,
     claim: (listener: number, remote: Endpoint) => number,
-    adopt: Adopter,
+    adopter: Adopter,
+    flows: FlowTable,
   ) {
     this.#counters = counters;
     this.#hosts = hosts;
     this.#claim = claim;
-    this.#adopt = adopt;
+    this.#adopter = adopter;
+    this.#flows = flows;
   }
 
   /** Listens; port 0 becomes the port that was given. Rejects with the bind error. */
@@ -83,11 +94,17 @@ export class CoreAcceptor {
       return;
     }
     const slot = this.#claim(listener.id, this.#remote);
+    if (slot >= 0 && isSecured(listener.transport)) {
+      if (this.#adopter.acceptedSecured(slot, accepted)) return;
+      this.#flows.abandon(slot, Cause.TLS);
+      accepted.resetAndDestroy();
+      return;
+    }
     if (slot >= 0) {
       const holder = accepted as unknown as { _handle: unknown };
       const handle = holder._handle;
       holder._handle = null;
-      this.#adopt(slot, handle);
+      this.#adopter.accepted(slot, handle);
     }
     accepted.destroy();
   }

@@ -1,8 +1,11 @@
 /**
- * TCP streams of one shard on the core backend: Node sockets that read by `onread` into the region of
+ * Streams of one shard on the core backend, TCP and (with coresecure.ts) TLS: Node sockets that read by `onread` into the region of
  * the arena that all of them share, with the guarantees of rawstreams.ts. Bytes go out in the order in
  * which they were queued, a turn's output of a stream by one write; a reader that is too slow is closed
  * with WRITE_QUEUE; `closed` is told once and never from inside a call of the handler's own.
+ *
+ * A secured stream is told of when its handshake is done; time and number of handshakes are bounded as there.
+ * TLS sockets cannot read into the region: their bytes are copied there.
  *
  * A Node socket has at most one write in flight, of at most WRITE bytes; what comes behind it waits in
  * a slab block, so that the memory that a slow peer holds is bounded here and not by Node's queue.
@@ -10,30 +13,38 @@
  * TCP_USER_TIMEOUT: a write that has not ended in that time ends the stream instead.
  */
 import net from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { NODE_OWNED_FD, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
+import { isSecured, NODE_OWNED_FD, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
+import { CoreSecure } from './coresecure.ts';
 import { Endpoint } from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
 import { Kept } from './kept.ts';
 import type { NetHandler } from './net.ts';
-import { PING } from './proxyheader.ts';
+import { MAX_HEADER, PING } from './proxyheader.ts';
 import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
 import { type Chain, Segments } from './segments.ts';
+import type { Serving } from './serving.ts';
 
 const CONNECTING = 0;
-const OPEN = 1;
+const HANDSHAKING = 1;
+const OPEN = 2;
 /** what is queued still goes out, what comes in is thrown away */
-const DRAINING = 2;
+const DRAINING = 3;
 /** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
-const LINGERING = 3;
-const CLOSED = 4;
+const LINGERING = 4;
+const CLOSED = 5;
 
 const WRITE = 64 * 1024;
 const LINGER_MS = 1_000;
 const USER_TIMEOUT_MS = 30_000;
+/** As in rawstreams.ts. */
+const HANDSHAKE_MS = 10_000;
+const MAX_HANDSHAKES = 4_096;
+const EPROTO = 71;
 /** The lexer sets a sentinel behind a message. */
 const SENTINEL = 1;
 
@@ -54,6 +65,11 @@ class CoreStream implements Chain {
   inFlight = 0;
   since = 0;
   lingerUntil = 0;
+  /** the handshake must be done by then */
+  handshakeUntil = 0;
+  /** of a secured connection that we open: whom it must reach */
+  host: string | undefined;
+  identities: readonly string[] | undefined;
   peerEnded = false;
   /** a PROXY header may be in front of what comes; so many octets of it were taken for a keep-alive */
   fresh = false;
@@ -101,6 +117,10 @@ export class CoreStreams {
   readonly #closed: CoreStream[] = [];
   readonly #lingering: CoreStream[] = [];
   readonly #undrained = new Set<CoreStream>();
+  readonly #handshaking = new Set<CoreStream>();
+  /** whose first octets are read for a PROXY header, before their handshake */
+  readonly #fronts = new Set<net.Socket>();
+  #secure: CoreSecure | undefined;
   readonly #address = new Endpoint();
   readonly #proxying: Proxying;
   /** where `#gather` stands in a chain */
@@ -123,6 +143,14 @@ export class CoreStreams {
     return stream !== undefined && stream.state <= OPEN && this.#flows.generation(slot) === stream.generation;
   }
 
+  set serving(serving: Serving) {
+    this.#secure = new CoreSecure(serving);
+  }
+
+  identities(slot: number): readonly string[] | undefined {
+    return this.#streams.get(slot)?.identities;
+  }
+
   /** Serves the connection of an accepted handle under the claimed record. */
   accepted(slot: number, handle: unknown): void {
     const stream = this.#make(slot, handle);
@@ -132,14 +160,142 @@ export class CoreStreams {
     this.#woken();
   }
 
+  /** The same through a handshake. False: there are too many, or no certificate. */
+  acceptedSecured(slot: number, raw: net.Socket): boolean {
+    const secure = this.#secure;
+    if (!secure || this.#handshaking.size + this.#fronts.size >= MAX_HANDSHAKES) {
+      this.#counters.inc(Counter.tlsRefused);
+      return false;
+    }
+    if (this.#proxying.awaits(slot)) this.#readFront(slot, raw, secure);
+    else this.#secureIt(slot, raw, secure);
+    return true;
+  }
+
+  /** A PROXY header may be in front of the handshake: it is taken off, and the rest put back. */
+  #readFront(slot: number, raw: net.Socket, secure: CoreSecure): void {
+    const { mem, stream: region } = this.#arena;
+    let held: Buffer = Buffer.alloc(0);
+    const done = (cause: number): void => {
+      this.#fronts.delete(raw);
+      raw.setTimeout(0);
+      raw.removeAllListeners();
+      if (cause === Cause.NONE) return;
+      raw.on('error', () => {});
+      raw.destroy();
+      this.#flows.abandon(slot, cause);
+    };
+    this.#fronts.add(raw);
+    raw.setTimeout(HANDSHAKE_MS, () => done(Cause.TLS));
+    raw.on('error', () => done(Cause.RESET));
+    raw.on('end', () => done(Cause.PEER_CLOSED));
+    raw.on('data', (chunk: Buffer) => {
+      held = Buffer.concat([held, chunk]);
+      const length = Math.min(held.length, MAX_HEADER);
+      mem.set(held.subarray(0, length), region);
+      const taken = this.#proxying.examine(slot, region, region + length, 0, this.handler);
+      if (taken === WAIT) return;
+      raw.pause();
+      done(taken === REFUSED ? this.#proxying.cause : Cause.NONE);
+      if (taken < 0) return;
+      if (taken < held.length) raw.unshift(held.subarray(taken));
+      this.#secureIt(slot, raw, secure);
+    });
+    raw.resume();
+  }
+
+  #secureIt(slot: number, raw: net.Socket, secure: CoreSecure): void {
+    const socket = secure.accept(raw);
+    if (!socket) {
+      this.#counters.inc(Counter.tlsRefused);
+      this.#flows.abandon(slot, Cause.TLS);
+      raw.resetAndDestroy();
+      return;
+    }
+    const stream = this.#watchSecured(slot, socket);
+    this.#awaitHandshake(stream);
+    this.#setLocal(stream);
+    socket.once('secure', () => {
+      if (stream.state !== HANDSHAKING) return;
+      const reason = secure.refuses(socket);
+      if (reason !== '') {
+        this.#failedHandshake(stream, reason);
+        return;
+      }
+      stream.identities = secure.identitiesOf(socket);
+      this.#shaken(stream, socket);
+      this.handler.opened(slot);
+    });
+  }
+
+  #awaitHandshake(stream: CoreStream): void {
+    stream.state = HANDSHAKING;
+    stream.handshakeUntil = this.#now() + HANDSHAKE_MS;
+    this.#handshaking.add(stream);
+    this.#woken();
+  }
+
+  #shaken(stream: CoreStream, socket: TLSSocket): void {
+    this.#handshaking.delete(stream);
+    stream.state = OPEN;
+    this.#counters.inc(Counter.tlsHandshakes);
+    if (socket.isSessionReused()) this.#counters.inc(Counter.tlsResumed);
+    this.#woken();
+  }
+
+  /** The handshake is not done and will not be. */
+  #unshaken(stream: CoreStream, reason: string): void {
+    this.handler.unsecured(stream.slot, reason);
+    if (stream.host === undefined) this.#end(stream, Cause.TLS);
+    else this.#unconnected(stream, EPROTO);
+  }
+
   /** 0: how it ends comes by `connected`. */
-  dial(slot: number, to: Endpoint): number {
+  dial(slot: number, to: Endpoint, host: string): number {
+    if (isSecured(this.#flows.transport(slot))) return this.#dialSecured(slot, to, host);
     const stream = this.#make(slot, undefined);
     stream.state = CONNECTING;
     stream.socket.setNoDelay(true);
     stream.socket.connect({ host: this.#hosts.text(to), port: to.port });
     stream.socket.once('connect', () => this.#connected(stream));
     return 0;
+  }
+
+  #dialSecured(slot: number, to: Endpoint, host: string): number {
+    if (!this.#secure) return EPROTO;
+    const socket = this.#secure.connect({ host: this.#hosts.text(to), port: to.port }, host);
+    const stream = this.#watchSecured(slot, socket);
+    stream.state = CONNECTING;
+    stream.host = host;
+    socket.setNoDelay(true);
+    socket.once('connect', () => {
+      if (stream.state === CONNECTING) this.#awaitHandshake(stream);
+    });
+    socket.once('secureConnect', () => {
+      if (stream.state !== HANDSHAKING) return;
+      const reason = CoreSecure.mistaken(socket, host);
+      if (reason !== '') {
+        this.#failedHandshake(stream, reason);
+        return;
+      }
+      this.#shaken(stream, socket);
+      stream.state = CONNECTING;
+      this.#connected(stream);
+    });
+    return 0;
+  }
+
+  #watchSecured(slot: number, socket: TLSSocket): CoreStream {
+    const stream = this.#watch(slot, socket);
+    const region = this.#region;
+    socket.on('data', (chunk: Buffer) => {
+      for (let at = 0; at < chunk.length; at += STREAM_READ) {
+        const piece = chunk.subarray(at, at + STREAM_READ);
+        region.set(piece);
+        this.#read(stream, piece.length);
+      }
+    });
+    return stream;
   }
 
   #make(slot: number, handle: unknown): CoreStream {
@@ -154,7 +310,11 @@ export class CoreStreams {
       },
     };
     if (handle) options.handle = handle as net.BoundSocket;
-    const socket = new net.Socket(options);
+    const stream: CoreStream = this.#watch(slot, new net.Socket(options));
+    return stream;
+  }
+
+  #watch(slot: number, socket: net.Socket): CoreStream {
     const stream: CoreStream = new CoreStream(
       slot,
       this.#flows.generation(slot),
@@ -165,7 +325,8 @@ export class CoreStreams {
     socket.on('end', () => this.#ended(stream));
     socket.on('error', (error: NodeJS.ErrnoException) => this.#failed(stream, error));
     socket.on('close', () => {
-      if (stream.state !== CLOSED) this.#end(stream, stream.cause || Cause.PEER_CLOSED);
+      if (stream.state === HANDSHAKING) this.#failedHandshake(stream, 'the peer has closed');
+      else if (stream.state !== CLOSED) this.#end(stream, stream.cause || Cause.PEER_CLOSED);
     });
     this.#flows.setFd(slot, -1);
     this.#flows.raise(slot, NODE_OWNED_FD);
@@ -233,19 +394,29 @@ export class CoreStreams {
 
   #ended(stream: CoreStream): void {
     stream.peerEnded = true;
-    if (stream.state === OPEN) this.close(stream.slot, Cause.PEER_CLOSED, true);
+    if (stream.state === HANDSHAKING) this.#failedHandshake(stream, 'the peer has closed');
+    else if (stream.state === OPEN) this.close(stream.slot, Cause.PEER_CLOSED, true);
     else if (stream.state === LINGERING) this.#end(stream, stream.cause);
   }
 
+  #failedHandshake(stream: CoreStream, reason: string): void {
+    this.#counters.inc(Counter.tlsFailures);
+    this.#unshaken(stream, reason);
+  }
+
+  #unconnected(stream: CoreStream, error: number): void {
+    // It may fail before the flush of the turn that dialled.
+    if (stream.first >= 0) this.#write(stream);
+    this.handler.connected(stream.slot, error);
+    const { out } = stream;
+    if (out.length > 0) this.handler.unsent(stream.slot, out.start, out.end);
+    this.#end(stream, Cause.CONNECT_FAILED);
+  }
+
   #failed(stream: CoreStream, error: NodeJS.ErrnoException): void {
-    if (stream.state === CONNECTING) {
-      // It may fail before the flush of the turn that dialled.
-      if (stream.first >= 0) this.#write(stream);
-      this.handler.connected(stream.slot, Math.abs(error.errno ?? 0) || 1);
-      const { out } = stream;
-      if (out.length > 0) this.handler.unsent(stream.slot, out.start, out.end);
-      this.#end(stream, Cause.CONNECT_FAILED);
-    } else {
+    if (stream.state === CONNECTING) this.#unconnected(stream, Math.abs(error.errno ?? 0) || 1);
+    else if (stream.state === HANDSHAKING) this.#failedHandshake(stream, error.message);
+    else {
       this.#lose(stream.slot, stream.first);
       this.#broken(stream, error);
     }
@@ -314,7 +485,7 @@ export class CoreStreams {
     this.#segment = stream.first;
     this.#from = start[stream.first];
     // A connection in progress, or bytes that wait already: these stand behind them.
-    while (left > 0 && stream.waiting === 0 && stream.state !== CONNECTING) {
+    while (left > 0 && stream.waiting === 0 && stream.state >= OPEN) {
       const chunk = Buffer.allocUnsafe(Math.min(left, WRITE));
       const first = this.#segment;
       const from = this.#from;
@@ -396,7 +567,7 @@ export class CoreStreams {
   close(slot: number, cause: number, drain: boolean): void {
     const stream = this.#streams.get(slot);
     if (!stream || stream.state >= DRAINING) return;
-    if (!drain || stream.state === CONNECTING) {
+    if (!drain || stream.state < OPEN) {
       this.#end(stream, cause);
       return;
     }
@@ -428,6 +599,7 @@ export class CoreStreams {
     stream.out.release();
     stream.first = stream.last = -1;
     this.#undrained.delete(stream);
+    this.#handshaking.delete(stream);
     this.#closed.push(stream);
     this.#woken();
   }
@@ -446,6 +618,15 @@ export class CoreStreams {
       }
     }
     lingering.length = kept;
+    // in the order of their deadlines
+    for (const stream of this.#handshaking) {
+      if (stream.handshakeUntil > now) {
+        next = Math.min(next, stream.handshakeUntil);
+        break;
+      }
+      this.#counters.inc(Counter.tlsTimeouts);
+      this.#unshaken(stream, 'no handshake in its time');
+    }
     for (const stream of this.#undrained) {
       if (stream.inFlight === 0) continue;
       if (stream.since + USER_TIMEOUT_MS <= now)
@@ -467,18 +648,24 @@ export class CoreStreams {
 
   /** Closes all at once, without telling: the end of the shard. */
   closeAll(): void {
+    for (const raw of this.#fronts) raw.destroy();
+    this.#fronts.clear();
     for (const stream of this.#streams.values()) {
+      const { state, socket } = stream;
       stream.state = CLOSED;
-      stream.socket.destroy();
+      if (socket instanceof TLSSocket && state === OPEN) socket.end(); // close_notify
+      socket.destroy();
     }
     this.#streams.clear();
     this.#undrained.clear();
+    this.#handshaking.clear();
     for (const list of [this.#dirty, this.#closed, this.#lingering]) list.length = 0;
   }
 }
 
 function causeOf(error: NodeJS.ErrnoException): number {
   if (error.code === 'ETIMEDOUT') return Cause.TIMEOUT;
+  if (error.code?.startsWith('ERR_SSL')) return Cause.TLS;
   if (error.code === 'ECONNRESET' || error.code === 'EPIPE' || error.syscall === 'write') return Cause.RESET;
   return Cause.IO;
 }

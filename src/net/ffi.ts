@@ -15,11 +15,13 @@ import { EventCounter } from '../native/eventfd.ts';
 import { backendFd } from '../native/uv.ts';
 import type { Counters } from '../shared/counters.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
+import type { SslTable } from '../shared/ssl-table.ts';
 import { Arena } from './arena.ts';
 import { Datagrams } from './datagrams.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Listener, Net, NetHandler } from './net.ts';
 import { RawStreams } from './rawstreams.ts';
+import type { Serving } from './serving.ts';
 
 /** First data words of the descriptors that are no flows; their second word is 0, which no generation is. */
 const EVENTFD = -1;
@@ -45,6 +47,8 @@ export interface FfiOptions {
   now: () => number;
   /** a predecessor has filled the epoll set */
   replacement: boolean;
+  /** undefined: no stream is secured */
+  ssl: SslTable | undefined;
   /** Node sockets or timers are in use on this thread: libuv must have its turn oftener */
   nodeSockets: boolean;
 }
@@ -71,7 +75,8 @@ export class FfiNet implements Net {
     this.#now = options.now;
     this.#longestWait = options.nodeSockets ? LONGEST_WAIT_NODE : LONGEST_WAIT;
     this.#datagrams = new Datagrams(this.arena, options.listeners, options.sockets, options.counters);
-    this.#streams = new RawStreams(this.arena, this.#epoll, options.flows, options.counters);
+    const { flows, counters, now, ssl } = options;
+    this.#streams = new RawStreams({ arena: this.arena, epoll: this.#epoll, flows, counters, now, ssl });
     this.arena.flush = () => this.flush();
     if (!options.replacement) {
       this.#epoll.add(options.eventfd, EPOLLIN, EVENTFD, 0);
@@ -118,6 +123,7 @@ export class FfiNet implements Net {
     let libuv = n > 0 ? 0 : -1;
     const now = this.#now();
     handler.tick();
+    this.#streams.resume(handler);
     for (let i = 0; i < n; i++) {
       const slot = this.#epoll.data0(i);
       const generation = this.#epoll.data1(i);
@@ -164,12 +170,19 @@ export class FfiNet implements Net {
   }
 
   adopt(slot: number): void {
-    this.#streams.adopt(slot);
-    this.#handler.opened(slot);
+    if (this.#streams.adopt(slot)) this.#handler.opened(slot);
   }
 
-  dial(slot: number, to: Endpoint): number {
-    return this.#streams.dial(slot, to);
+  serve(serving: Serving): void {
+    this.#streams.serving = serving;
+  }
+
+  identities(slot: number): readonly string[] | undefined {
+    return this.#streams.identities(slot);
+  }
+
+  dial(slot: number, to: Endpoint, host = to.host): number {
+    return this.#streams.dial(slot, to, host);
   }
 
   close(slot: number, cause: number, drain: boolean): void {

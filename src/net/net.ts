@@ -9,11 +9,12 @@
  */
 import type { Arena } from './arena.ts';
 import type { Endpoint } from './endpoint.ts';
+import type { Serving } from './serving.ts';
 
 /** A bound address. The same list, in the same order, on every shard: its index is the listener id. */
 export interface Listener {
   id: number;
-  /** transport code: 1 UDP, 2 TCP, 4 WS */
+  /** transport code (shared/flow-record.ts) */
   transport: number;
   address: Endpoint;
   /** a wildcard listener has several local addresses: the one a datagram came to is told with it */
@@ -30,7 +31,7 @@ export interface NetHandler {
    * leaves is kept as it then is.
    */
   bytes(slot: number, start: number, end: number): number;
-  /** A stream that this shard now owns and reads: handed over by main, or accepted by the backend. */
+  /** A stream that this shard now owns and reads: handed over by main, or accepted by the backend, and through its handshake. */
   opened(slot: number): void;
   /** A PROXY header begins an accepted stream: may its peer say who the client is? False closes the stream. */
   mayProxy(slot: number): boolean;
@@ -39,14 +40,16 @@ export interface NetHandler {
    * connection is the peer's own.
    */
   proxied(slot: number, local: boolean): void;
-  /** The end of an outgoing connection attempt; `error` 0 or an errno. The record stays claimed. */
+  /** A TLS handshake has failed, or was not done in its time. `closed` or `connected` follows. */
+  unsecured(slot: number, reason: string): void;
+  /** The end of an outgoing connection attempt, its handshake included; `error` 0 or an errno. The record stays claimed. */
   connected(slot: number, error: number): void;
   /**
    * Before `closed`: messages that the stream did not take, because its connection never came up or has
    * broken. Called while output is flushed; what it queues goes out with the same flush.
    */
   unsent(slot: number, start: number, end: number): void;
-  /** The stream is gone, its descriptor closed. The flow record is the handler's to release. */
+  /** The stream is gone, its descriptor closed. The flow record is the handler's to release; it may not have been opened. */
   closed(slot: number, cause: number): void;
   /** What a stream sent could not all be given to the kernel, or was at last: `waiting` bytes are kept. */
   backlog(slot: number, waiting: number): void;
@@ -72,10 +75,17 @@ export interface Net {
   sendDatagram(listener: number, to: Endpoint, local: Endpoint | undefined, start: number, end: number): void;
   /** Queues bytes on a stream. False if it is not open, or its write queue is at its bound (it is then closed). */
   sendStream(slot: number, start: number, end: number): boolean;
+  /** The certificates for handshakes from now on. */
+  serve(serving: Serving): void;
+  /** The SIP domains in the certificate that the peer has shown (RFC 5922); undefined: none was shown, or asked for. */
+  identities(slot: number): readonly string[] | undefined;
   /** Takes over a descriptor (ffi only): the record of `slot` holds it. */
   adopt(slot: number): void;
-  /** Starts to connect; `connected` tells the end of it. Bytes sent meanwhile are kept. */
-  dial(slot: number, to: Endpoint): number;
+  /**
+   * Starts to connect; `connected` tells the end of it. Bytes sent meanwhile are kept. Where the record's transport is
+   * secured, `host` is whom the peer's certificate must name (the address, if it is left out).
+   */
+  dial(slot: number, to: Endpoint, host?: string): number;
   /** Closes a stream after what is queued has gone out, or at once. `closed` follows, not from inside this call. */
   close(slot: number, cause: number, drain: boolean): void;
   isOpen(slot: number): boolean;

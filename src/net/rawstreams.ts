@@ -1,5 +1,5 @@
 /**
- * Raw TCP streams of one shard on the ffi backend. A stream that is between messages and has nothing
+ * Raw streams of one shard on the ffi backend, TCP and (with securestream.ts) TLS. A stream that is between messages and has nothing
  * to send owns no buffer: reads land in one region shared by all, unfinished messages are kept in
  * slabs, output is written once a turn by one `sendmsg` a stream, and what the kernel does not take
  * waits in a slab of bounded size.
@@ -8,17 +8,22 @@
  * a reader that is too slow is closed with WRITE_QUEUE, never grown for; `closed` is told once per
  * stream and never from inside a call of the handler's own.
  *
+ * A secured stream is told of when its handshake is done. Until then it is nobody's: it has HANDSHAKE_MS for it,
+ * at most MAX_HANDSHAKES are in progress, and a round does so many steps of them that others have their turn.
+ *
  * The descriptor is closed here and only here. The flow record tells main what it would have to close
  * if this shard died (fd, socket cookie), and whether the stream was quiet (PARTIAL_IN, UNDRAINED_OUT).
  */
 
-import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, type Epoll } from '../native/epoll.ts';
-import { EAGAIN, ECONNRESET, EEXIST, EPIPE, ETIMEDOUT } from '../native/errno.ts';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, type Epoll } from '../native/epoll.ts';
+import { EAGAIN, ECONNRESET, EEXIST, EPIPE, EPROTO, ETIMEDOUT } from '../native/errno.ts';
+import { NULL } from '../native/memory.ts';
 import {
   closeFd,
   connectStream,
   cookie,
   localAddress,
+  setLinger0,
   setNoDelay,
   setUserTimeout,
   shutdownWrite,
@@ -27,21 +32,25 @@ import {
 import { MAX_SEGMENTS, StreamIo } from '../native/stream.ts';
 import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { OUTBOUND_DIALED, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
+import { isSecured, OUTBOUND_DIALED, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
+import type { SslTable } from '../shared/ssl-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
 import { Endpoint } from './endpoint.ts';
 import type { NetHandler } from './net.ts';
 import { MAX_HEADER, PING } from './proxyheader.ts';
 import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
+import { type Secured, SecureStreams } from './securestream.ts';
+import type { Serving } from './serving.ts';
 
 const CONNECTING = 0;
-const OPEN = 1;
+const HANDSHAKING = 1;
+const OPEN = 2;
 /** what is queued still goes out, nothing is read */
-const DRAINING = 2;
+const DRAINING = 3;
 /** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
-const LINGERING = 3;
-const CLOSED = 4;
+const LINGERING = 4;
+const CLOSED = 5;
 
 /** Reads of one stream in a row before others have their turn. */
 const READ_BUDGET = 4;
@@ -49,11 +58,19 @@ const LINGER_MS = 1_000;
 /** The kernel gives up on a peer that acknowledges nothing for this long. */
 const USER_TIMEOUT_MS = 30_000;
 const SEGMENTS = 8_192;
+/** A TLS handshake must be done by then. Over a bad mobile network it takes two or three seconds. */
+const HANDSHAKE_MS = 10_000;
+/** Handshakes in progress: their state is some 50 KiB each. Who comes on top is reset, and may go elsewhere. */
+export const MAX_HANDSHAKES = 4_096;
+/** Steps of handshakes in one round, of some 0.3 ms each: the epoll set gives the others in the next rounds. */
+const HANDSHAKE_BUDGET = 16;
 
 class RawStream {
   readonly slot: number;
   readonly generation: number;
   readonly fd: number;
+  /** undefined: its octets go as they are */
+  secured: Secured | undefined;
   state = OPEN;
   cause: number = Cause.NONE;
   /** slab of an unfinished message, and the range of it that is in use */
@@ -72,11 +89,22 @@ class RawStream {
   fresh = false;
   seen = 0;
 
-  constructor(slot: number, generation: number, fd: number) {
+  constructor(slot: number, generation: number, fd: number, secured: Secured | undefined) {
     this.slot = slot;
     this.generation = generation;
     this.fd = fd;
+    this.secured = secured;
   }
+}
+
+export interface RawStreamsParts {
+  arena: Arena;
+  epoll: Epoll;
+  flows: FlowTable;
+  counters: Counters;
+  now: () => number;
+  /** undefined: no stream is secured */
+  ssl: SslTable | undefined;
 }
 
 export class RawStreams {
@@ -85,6 +113,8 @@ export class RawStreams {
   readonly #flows: FlowTable;
   readonly #counters: Counters;
   readonly #io: StreamIo;
+  readonly #now: () => number;
+  readonly #secure: SecureStreams | undefined;
   readonly #streams = new Map<number, RawStream>();
   readonly #segmentStart = new Int32Array(SEGMENTS);
   readonly #segmentEnd = new Int32Array(SEGMENTS);
@@ -95,17 +125,36 @@ export class RawStreams {
   readonly #lost: number[] = [];
   readonly #closed: RawStream[] = [];
   readonly #lingering: RawStream[] = [];
+  /** in the order of their deadlines, from `#firstHandshake` on */
+  readonly #handshaking: RawStream[] = [];
+  #firstHandshake = 0;
+  #handshakes = 0;
+  #steps = 0;
+  /** OpenSSL holds octets of theirs that have not been read */
+  #unread: RawStream[] = [];
   readonly #cookie = new Int32Array(2);
   readonly #address = new Endpoint();
   readonly #proxying: Proxying;
 
-  constructor(arena: Arena, epoll: Epoll, flows: FlowTable, counters: Counters) {
+  constructor(parts: RawStreamsParts) {
+    const { arena, epoll, flows, counters, now, ssl } = parts;
+    this.#now = now;
     this.#arena = arena;
     this.#epoll = epoll;
     this.#flows = flows;
     this.#counters = counters;
     this.#proxying = new Proxying(arena.mem, flows, counters);
     this.#io = new StreamIo(arena.mem, arena.stream, STREAM_READ);
+    this.#secure = ssl && new SecureStreams(ssl, this.#io, arena, counters);
+  }
+
+  set serving(serving: Serving) {
+    if (this.#secure) this.#secure.serving = serving;
+  }
+
+  /** The domains of the certificate that the peer has shown; undefined: it has shown none. */
+  identities(slot: number): readonly string[] | undefined {
+    return this.#streams.get(slot)?.secured?.identities;
   }
 
   get size(): number {
@@ -117,34 +166,130 @@ export class RawStreams {
     return stream !== undefined && stream.state <= OPEN && this.#flows.generation(slot) === stream.generation;
   }
 
-  /** Takes over the record's descriptor: fresh from main, or left in the epoll set by a predecessor of this shard. */
-  adopt(slot: number): void {
+  /**
+   * Takes over the record's descriptor: fresh from main, or left in the epoll set by a predecessor of this shard. True
+   * if it is open now; else a handshake comes first, and then `opened`.
+   */
+  adopt(slot: number): boolean {
     const flows = this.#flows;
-    const stream = new RawStream(slot, flows.generation(slot), flows.fd(slot));
+    const secured = this.#begin(slot, undefined);
+    const stream = new RawStream(slot, flows.generation(slot), flows.fd(slot), secured);
     stream.fresh = this.#proxying.awaits(slot) && !flows.has(slot, OUTBOUND_DIALED);
     this.#streams.set(slot, stream);
+    if (secured?.ssl === NULL && !this.#awaitHandshake(stream)) return false;
     const events = EPOLLIN | EPOLLRDHUP;
     if (this.#epoll.add(stream.fd, events, slot, stream.generation) === -EEXIST) {
       this.#epoll.modify(stream.fd, events, slot, stream.generation);
-      return;
+      if (secured) this.#unread.push(stream);
+    } else {
+      setNoDelay(stream.fd);
+      setUserTimeout(stream.fd, USER_TIMEOUT_MS);
     }
-    setNoDelay(stream.fd);
-    setUserTimeout(stream.fd, USER_TIMEOUT_MS);
+    return stream.state === OPEN;
   }
 
-  /** 0, or an errno. */
-  dial(slot: number, to: Endpoint): number {
+  #begin(slot: number, host: string | undefined): Secured | undefined {
+    if (!this.#secure || !isSecured(this.#flows.transport(slot))) return undefined;
+    return this.#secure.begin(slot, host, this.#now() + HANDSHAKE_MS);
+  }
+
+  /** 0, or an errno. `host` for a secured one: whom the certificate must name. */
+  dial(slot: number, to: Endpoint, host: string): number {
     const fd = connectStream(to);
     if (fd < 0) return -fd;
     setNoDelay(fd);
     setUserTimeout(fd, USER_TIMEOUT_MS);
     this.#flows.setFd(slot, fd);
     if (cookie(fd, this.#cookie) >= 0) this.#flows.setCookie(slot, this.#cookie[0], this.#cookie[1]);
-    const stream = new RawStream(slot, this.#flows.generation(slot), fd);
+    const stream = new RawStream(slot, this.#flows.generation(slot), fd, this.#begin(slot, host));
     stream.state = CONNECTING;
     this.#streams.set(slot, stream);
     this.#epoll.add(fd, EPOLLOUT | EPOLLRDHUP, slot, stream.generation);
     return 0;
+  }
+
+  // ---- handshakes
+
+  /** False: there are too many, and this one ends. */
+  #awaitHandshake(stream: RawStream): boolean {
+    if (this.#handshakes >= MAX_HANDSHAKES) {
+      this.#counters.inc(Counter.tlsRefused);
+      setLinger0(stream.fd);
+      this.#end(stream, Cause.TLS);
+      return false;
+    }
+    stream.state = HANDSHAKING;
+    this.#handshakes++;
+    this.#handshaking.push(stream);
+    return true;
+  }
+
+  #handshake(stream: RawStream, secured: Secured, handler: NetHandler): void {
+    if (stream.fresh && !this.#begins(stream, handler)) return;
+    if (stream.in >= 0) {
+      this.#counters.inc(Counter.tlsFailures);
+      this.#unshaken(stream, 'the front of a PROXY header', handler);
+      return;
+    }
+    const secure = this.#secure as SecureStreams;
+    // who has shown a part is told of news only
+    if (this.#steps >= HANDSHAKE_BUDGET && !secured.partial) return;
+    this.#steps++;
+    const { blocked, partial } = secured;
+    const error = secure.handshake(stream.slot, stream.fd, secured);
+    if (error === -EAGAIN) {
+      if (blocked !== secured.blocked || partial !== secured.partial) this.#interest(stream);
+      return;
+    }
+    if (error !== 0) {
+      this.#counters.inc(Counter.tlsFailures);
+      this.#unshaken(stream, secure.reason, handler);
+      return;
+    }
+    this.#handshakes--;
+    stream.state = OPEN;
+    if (blocked || partial || secured.host !== undefined) this.#interest(stream);
+    if (secured.host === undefined) handler.opened(stream.slot);
+    else this.#established(stream, handler);
+  }
+
+  /** The handshake is not done and will not be. */
+  #unshaken(stream: RawStream, reason: string, handler: NetHandler): void {
+    handler.unsecured(stream.slot, reason);
+    if (stream.secured?.host === undefined) this.#end(stream, Cause.TLS);
+    else this.#unconnected(stream, EPROTO, handler);
+  }
+
+  /** Ends those whose time is over. When the next one's is, or Infinity. */
+  #expire(now: number, handler: NetHandler): number {
+    const list = this.#handshaking;
+    this.#steps = 0;
+    for (; this.#firstHandshake < list.length; this.#firstHandshake++) {
+      const stream = list[this.#firstHandshake];
+      if (stream.state !== HANDSHAKING) continue;
+      const { until } = stream.secured as Secured;
+      if (until > now) {
+        if (this.#firstHandshake > MAX_HANDSHAKES) this.#forget();
+        return until;
+      }
+      this.#counters.inc(Counter.tlsTimeouts);
+      this.#unshaken(stream, 'no handshake in its time', handler);
+    }
+    this.#forget();
+    return Number.POSITIVE_INFINITY;
+  }
+
+  #forget(): void {
+    this.#handshaking.splice(0, this.#firstHandshake);
+    this.#firstHandshake = 0;
+  }
+
+  /** Reads on where OpenSSL has more than a turn was given. */
+  resume(handler: NetHandler): void {
+    if (this.#unread.length === 0) return;
+    const list = this.#unread;
+    this.#unread = [];
+    for (const stream of list) if (stream.state === OPEN) this.#read(stream, handler);
   }
 
   event(slot: number, generation: number, events: number, now: number, handler: NetHandler): void {
@@ -152,7 +297,10 @@ export class RawStreams {
     if (!stream || stream.generation !== generation || stream.state === CLOSED) return;
     if (stream.state === CONNECTING) {
       if (!this.#connected(stream, handler)) return;
-    } else if (events & EPOLLOUT && stream.out >= 0) this.#drain(stream, now, handler);
+    }
+    const { secured } = stream;
+    if (stream.state === HANDSHAKING) this.#handshake(stream, secured as Secured, handler);
+    else if (events & EPOLLOUT) this.#writable(stream, now, handler);
     if (stream.state === OPEN && events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP))
       this.#read(stream, handler);
     else if (stream.state === LINGERING) this.#discard(stream);
@@ -165,35 +313,72 @@ export class RawStreams {
   #connected(stream: RawStream, handler: NetHandler): boolean {
     const error = socketError(stream.fd);
     if (error !== 0) {
-      // It may fail before the flush that follows the dial.
-      if (stream.first >= 0) this.#write(stream, handler);
-      handler.connected(stream.slot, Math.abs(error));
-      if (stream.out >= 0) handler.unsent(stream.slot, stream.outStart, stream.outEnd);
-      this.#end(stream, Cause.CONNECT_FAILED);
+      this.#unconnected(stream, Math.abs(error), handler);
       return false;
     }
-    stream.state = OPEN;
     const at = this.#address;
     if (localAddress(stream.fd, at) >= 0)
       this.#flows.setLocal(stream.slot, at.a0, at.a1, at.a2, at.a3, at.port);
+    if (stream.secured) {
+      stream.state = HANDSHAKING;
+      this.#handshakes++;
+      this.#handshaking.push(stream);
+      this.#interest(stream);
+      return true;
+    }
+    stream.state = OPEN;
     this.#interest(stream);
-    handler.connected(stream.slot, 0);
-    if (stream.first >= 0) this.#mark(stream);
+    this.#established(stream, handler);
     return true;
   }
 
+  #established(stream: RawStream, handler: NetHandler): void {
+    handler.connected(stream.slot, 0);
+    if (stream.first >= 0) this.#mark(stream);
+  }
+
+  #unconnected(stream: RawStream, error: number, handler: NetHandler): void {
+    // It may fail before the flush that follows the dial.
+    if (stream.first >= 0) this.#write(stream, handler);
+    handler.connected(stream.slot, error);
+    if (stream.out >= 0) handler.unsent(stream.slot, stream.outStart, stream.outEnd);
+    this.#end(stream, Cause.CONNECT_FAILED);
+  }
+
+  /** There is room for output again. */
+  #writable(stream: RawStream, now: number, handler: NetHandler): void {
+    if (stream.secured?.blocked) {
+      stream.secured.blocked = false;
+      this.#interest(stream);
+      if (stream.state === OPEN) this.#read(stream, handler);
+    }
+    if (stream.out >= 0) this.#drain(stream, now, handler);
+  }
+
   #interest(stream: RawStream): void {
-    const reading = stream.state === OPEN || stream.state === LINGERING ? EPOLLIN | EPOLLRDHUP : 0;
-    this.#epoll.modify(stream.fd, reading | (stream.out >= 0 ? EPOLLOUT : 0), stream.slot, stream.generation);
+    const { state, secured } = stream;
+    let events = state <= OPEN || state === LINGERING ? EPOLLIN | EPOLLRDHUP : 0;
+    if (stream.out >= 0 && state !== HANDSHAKING) events |= EPOLLOUT;
+    if (secured !== undefined && state <= OPEN) {
+      if (secured.blocked) events = EPOLLOUT;
+      // what is peeked at stays readable: only news is an event
+      else if (secured.partial) events |= EPOLLET;
+    }
+    this.#epoll.modify(stream.fd, events, stream.slot, stream.generation);
   }
 
   #read(stream: RawStream, handler: NetHandler): void {
     if (stream.fresh && !this.#begins(stream, handler)) return;
     const { stream: region, mem } = this.#arena;
+    const { secured } = stream;
     for (let round = 0; round < READ_BUDGET; round++) {
-      const n = this.#io.recv(stream.fd);
+      const n =
+        secured === undefined ? this.#io.recv(stream.fd) : (this.#secure as SecureStreams).read(secured);
       if (n < 0) {
-        if (n === -EAGAIN) return;
+        if (n === -EAGAIN) {
+          if (secured?.blocked) this.#interest(stream);
+          return;
+        }
         this.#unreadable(stream, n);
         return;
       }
@@ -212,14 +397,16 @@ export class RawStreams {
         stream.inStart += used;
         if (stream.inStart === stream.inEnd) this.#release(stream);
       }
-      if (n < STREAM_READ) return;
+      if (secured === undefined) {
+        if (n < STREAM_READ) return;
+      } else if (!(this.#secure as SecureStreams).hasPending(secured)) return;
     }
+    if (secured !== undefined) this.#unread.push(stream);
   }
 
   #unreadable(stream: RawStream, error: number): void {
     this.#lose(stream, stream.first);
-    const isReset = error === -ECONNRESET || error === -EPIPE;
-    this.#end(stream, isReset ? Cause.RESET : error === -ETIMEDOUT ? Cause.TIMEOUT : Cause.IO);
+    this.#end(stream, causeOf(error));
   }
 
   /**
@@ -366,6 +553,10 @@ export class RawStreams {
   #write(stream: RawStream, handler: NetHandler): void {
     let segment = stream.first;
     let from = segment < 0 ? 0 : this.#segmentStart[segment];
+    if (stream.secured !== undefined) {
+      this.#writeSecured(stream, stream.secured, handler);
+      return;
+    }
     // A connection in progress, or bytes that wait already: these stand behind them.
     while (segment >= 0 && stream.out < 0 && stream.state !== CONNECTING) {
       this.#io.begin();
@@ -396,10 +587,41 @@ export class RawStreams {
       from += taken;
       break;
     }
-    while (segment >= 0) {
+    this.#waitAll(stream, segment, from, handler);
+  }
+
+  /** The same through OpenSSL: a record at a time, of as many segments as go into it. */
+  #writeSecured(stream: RawStream, secured: Secured, handler: NetHandler): void {
+    const secure = this.#secure as SecureStreams;
+    let segment = stream.first;
+    let from = segment < 0 ? 0 : this.#segmentStart[segment];
+    while (segment >= 0 && stream.out < 0 && stream.state >= OPEN) {
+      secure.begins();
+      for (let i = segment, start = from; i >= 0; i = this.#segmentNext[i], start = this.#segmentStart[i])
+        if (secure.add(start, this.#segmentEnd[i]) < this.#segmentEnd[i]) break;
+      let taken = secure.send(secured);
+      if (taken === -EAGAIN) break;
+      if (taken < 0) {
+        this.#lose(stream, segment, from);
+        this.#broken(stream, taken);
+        return;
+      }
+      while (segment >= 0 && taken >= this.#segmentEnd[segment] - from) {
+        taken -= this.#segmentEnd[segment] - from;
+        segment = this.#segmentNext[segment];
+        from = segment < 0 ? 0 : this.#segmentStart[segment];
+      }
+      from += taken;
+    }
+    this.#waitAll(stream, segment, from, handler);
+  }
+
+  #waitAll(stream: RawStream, first: number, start: number, handler: NetHandler): void {
+    let from = start;
+    for (let segment = first; segment >= 0; segment = this.#segmentNext[segment]) {
       if (!this.#wait(stream, from, this.#segmentEnd[segment], handler)) return;
-      segment = this.#segmentNext[segment];
-      from = segment < 0 ? 0 : this.#segmentStart[segment];
+      const next = this.#segmentNext[segment];
+      from = next < 0 ? 0 : this.#segmentStart[next];
     }
   }
 
@@ -442,7 +664,7 @@ export class RawStreams {
     stream.outEnd = stream.out + have + length;
     if (fresh) {
       this.#flows.raise(stream.slot, UNDRAINED_OUT);
-      if (stream.state !== CONNECTING) this.#interest(stream);
+      if (stream.state >= OPEN) this.#interest(stream);
     }
     handler.backlog(stream.slot, have + length);
     return true;
@@ -455,14 +677,15 @@ export class RawStreams {
   }
 
   #drain(stream: RawStream, now: number, handler: NetHandler): void {
-    this.#io.begin();
-    this.#io.segment(stream.outStart, stream.outEnd - stream.outStart);
-    const taken = this.#io.send(stream.fd);
-    if (taken < 0) {
-      if (taken !== -EAGAIN) this.#broken(stream, taken);
-      return;
-    }
-    stream.outStart += taken;
+    const { secured } = stream;
+    do {
+      const taken = secured === undefined ? this.#sendKept(stream) : this.#sendSecured(stream, secured);
+      if (taken < 0) {
+        if (taken !== -EAGAIN) this.#broken(stream, taken);
+        return;
+      }
+      stream.outStart += taken;
+    } while (secured !== undefined && stream.outStart < stream.outEnd);
     if (stream.outStart < stream.outEnd) return;
     this.#arena.slabs.giveBack(stream.out);
     stream.out = -1;
@@ -472,16 +695,29 @@ export class RawStreams {
     if (stream.state === DRAINING && stream.first < 0) this.#finish(stream, now);
   }
 
+  #sendKept(stream: RawStream): number {
+    this.#io.begin();
+    this.#io.segment(stream.outStart, stream.outEnd - stream.outStart);
+    return this.#io.send(stream.fd);
+  }
+
+  #sendSecured(stream: RawStream, secured: Secured): number {
+    const secure = this.#secure as SecureStreams;
+    secure.begins();
+    secure.add(stream.outStart, stream.outEnd);
+    return secure.send(secured);
+  }
+
   /** A write failed. A stream that drains was closed for a reason before that. */
   #broken(stream: RawStream, error: number): void {
-    const cause = error === -ETIMEDOUT ? Cause.TIMEOUT : Cause.RESET;
+    const cause = error === -ETIMEDOUT ? Cause.TIMEOUT : error === -EPROTO ? Cause.TLS : Cause.RESET;
     this.#end(stream, stream.state === DRAINING ? stream.cause : cause);
   }
 
   close(slot: number, cause: number, drain: boolean): void {
     const stream = this.#streams.get(slot);
     if (!stream || stream.state >= DRAINING) return;
-    if (!drain || stream.state === CONNECTING) {
+    if (!drain || stream.state < OPEN) {
       this.#end(stream, cause);
       return;
     }
@@ -494,6 +730,7 @@ export class RawStreams {
 
   /** Everything is written: FIN, and wait for the peer's. */
   #finish(stream: RawStream, now: number): void {
+    if (stream.secured) this.#secure?.notify(stream.secured);
     if (stream.cause === Cause.PEER_CLOSED) {
       this.#end(stream, stream.cause);
       return;
@@ -507,6 +744,9 @@ export class RawStreams {
 
   #end(stream: RawStream, cause: number): void {
     if (stream.state === CLOSED) return;
+    if (stream.state === HANDSHAKING) this.#handshakes--;
+    else if (stream.secured && stream.state === OPEN && !isBroken(cause))
+      this.#secure?.notify(stream.secured);
     stream.state = CLOSED;
     stream.cause = cause;
     if (stream.in >= 0) this.#arena.slabs.giveBack(stream.in);
@@ -518,7 +758,7 @@ export class RawStreams {
 
   /** Ends what lingered too long, closes descriptors, and tells the handler. When to come again, or Infinity. */
   settle(now: number, handler: NetHandler): number {
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.#expire(now, handler);
     const lingering = this.#lingering;
     if (lingering.length > 0) {
       let kept = 0;
@@ -533,13 +773,14 @@ export class RawStreams {
       lingering.length = kept;
     }
     const closed = this.#closed;
-    // What the handler queues when it is told wants a round.
-    if (closed.length > 0) next = now;
+    // What the handler queues when it is told wants a round, and so does what OpenSSL holds.
+    if (closed.length > 0 || this.#unread.length > 0) next = now;
     for (let i = 0; i < closed.length; i++) {
       const stream = closed[i];
       this.#streams.delete(stream.slot);
       this.#flows.setFd(stream.slot, -1);
       closeFd(stream.fd);
+      if (stream.secured) this.#secure?.free(stream.slot, stream.secured);
       handler.closed(stream.slot, stream.cause);
     }
     closed.length = 0;
@@ -548,12 +789,25 @@ export class RawStreams {
 
   /** Closes all at once, without telling: the end of the shard. */
   closeAll(): void {
-    for (const { slot, fd } of this.#streams.values()) {
+    for (const { slot, fd, state, secured } of this.#streams.values()) {
       this.#flows.setFd(slot, -1);
+      if (secured && state === OPEN) this.#secure?.notify(secured);
       closeFd(fd);
+      if (secured) this.#secure?.free(slot, secured);
     }
     this.#streams.clear();
     // Within a round there may be some that wait for its end: their descriptors are closed now.
-    for (const list of [this.#dirty, this.#closed, this.#lingering]) list.length = 0;
+    for (const list of [this.#dirty, this.#closed, this.#lingering, this.#handshaking, this.#unread])
+      list.length = 0;
   }
 }
+
+function causeOf(error: number): number {
+  if (error === -ECONNRESET || error === -EPIPE) return Cause.RESET;
+  if (error === -ETIMEDOUT) return Cause.TIMEOUT;
+  return error === -EPROTO ? Cause.TLS : Cause.IO;
+}
+
+/** Has the connection, or OpenSSL's side of it, failed? Then nothing can be said on it any more. */
+const isBroken = (cause: number): boolean =>
+  cause === Cause.RESET || cause === Cause.TIMEOUT || cause === Cause.TLS || cause === Cause.IO;

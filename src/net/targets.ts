@@ -25,6 +25,8 @@ export interface Destination {
 
 export interface Target {
   transport: number;
+  /** where the certificate must be for another name than `host`: the one that was asked about (RFC 5922 7.3) */
+  domain?: string;
   /** whose address this is, lower case: the SRV target, or the host asked for */
   host: string;
   /** with the port */
@@ -61,8 +63,8 @@ export interface Location {
   ttl: number;
 }
 
-const TARGET_HEAD = 27; // transport, family, port 2, priority 2, weight 4, address 16, length of the name
-export const LOCATION_BYTES = 8 + MAX_TARGETS * (TARGET_HEAD + MAX_NAME);
+const TARGET_HEAD = 28; // transport, family, port 2, priority 2, weight 4, address 16, lengths of host and domain
+export const LOCATION_BYTES = 8 + MAX_TARGETS * (TARGET_HEAD + 2 * MAX_NAME);
 const NO_END = 0xffffffff;
 const NAMED = 0x80; // beside the transport
 
@@ -107,7 +109,7 @@ export function decodeTargets(bytes: Uint8Array): Location | undefined {
   let at = 8;
   for (let i = 0; i < view[0]; i++) {
     if (at + TARGET_HEAD > view.length) return undefined;
-    const end = at + TARGET_HEAD + view[at + TARGET_HEAD - 1];
+    const end = at + TARGET_HEAD + view[at + TARGET_HEAD - 2] + view[at + TARGET_HEAD - 1];
     if (end > view.length || (view[at + 1] !== 4 && view[at + 1] !== 6)) return undefined;
     targets.push(readTarget(view, at, end));
     at = end;
@@ -120,6 +122,7 @@ export function decodeTargets(bytes: Uint8Array): Location | undefined {
 function writeTarget(bytes: Buffer, at: number, target: Target): number {
   const { address } = target;
   const host = target.host.slice(0, MAX_NAME);
+  const domain = target.domain?.slice(0, MAX_NAME) ?? '';
   bytes[at] = target.transport | (target.named ? NAMED : 0);
   bytes[at + 1] = address.family;
   bytes.writeUInt16BE(address.port, at + 2);
@@ -129,9 +132,10 @@ function writeTarget(bytes: Buffer, at: number, target: Target): number {
   bytes.writeInt32BE(address.a1, at + 14);
   bytes.writeInt32BE(address.a2, at + 18);
   bytes.writeInt32BE(address.a3, at + 22);
-  bytes[at + TARGET_HEAD - 1] = host.length;
-  bytes.write(host, at + TARGET_HEAD, 'latin1');
-  return at + TARGET_HEAD + host.length;
+  bytes[at + TARGET_HEAD - 2] = host.length;
+  bytes[at + TARGET_HEAD - 1] = domain.length;
+  bytes.write(host + domain, at + TARGET_HEAD, 'latin1');
+  return at + TARGET_HEAD + host.length + domain.length;
 }
 
 function readTarget(view: Buffer, at: number, end: number): Target {
@@ -142,10 +146,12 @@ function readTarget(view: Buffer, at: number, end: number): Target {
   address.a1 = view.readInt32BE(at + 14);
   address.a2 = view.readInt32BE(at + 18);
   address.a3 = view.readInt32BE(at + 22);
+  const middle = at + TARGET_HEAD + view[at + TARGET_HEAD - 2];
   return {
     transport: view[at] & ~NAMED,
     ...(view[at] & NAMED && { named: true }),
-    host: view.toString('latin1', at + TARGET_HEAD, end),
+    ...(middle < end && { domain: view.toString('latin1', middle, end) }),
+    host: view.toString('latin1', at + TARGET_HEAD, middle),
     address,
     priority: view.readUInt16BE(at + 4),
     weight: view.readFloatBE(at + 6),

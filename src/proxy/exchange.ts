@@ -56,8 +56,12 @@ export interface Outlet {
   /** To a live flow, on whichever shard it is: SENT, ENDED or BUSY. */
   toFlow(slot: number, generation: number, start: number, end: number): number;
   toDatagram(listener: number, to: Endpoint, local: Endpoint | undefined, start: number, end: number): void;
-  /** Over a connection to this address that we keep or open. False: it cannot be opened now. */
-  toConnection(to: Endpoint, start: number, end: number): boolean;
+  /**
+   * Over a connection to this address that we keep or open; of TCP, unless `transport` says another. Where that is
+   * secured, `host` is whom its certificate must name; without it, whatever connection was used last. False: it
+   * cannot be opened now.
+   */
+  toConnection(to: Endpoint, start: number, end: number, transport?: number, host?: string): boolean;
 }
 
 export class Exchange {

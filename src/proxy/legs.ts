@@ -11,7 +11,7 @@ import type { Kept } from '../transaction/kept.ts';
 import type { Transactions } from '../transaction/table.ts';
 import type { Message } from '../wire/lexer.ts';
 import { REGISTER, VIA } from '../wire/names.ts';
-import { UDP, type Via, WS } from '../wire/via.ts';
+import { TCP, UDP, type Via } from '../wire/via.ts';
 import { type Answers, DEFAULT_PORT } from './answer.ts';
 import { ENDED, type Exchange, type Outlet } from './exchange.ts';
 
@@ -104,7 +104,7 @@ export class Legs {
       this.putAddress(server, answers.destination(m, via, source));
       table.setWord(server, LOCAL, source.local.a3);
     } else if (
-      source.transport < WS && // 7118 §5.3: over its connection or not at all
+      source.transport === TCP && // over TLS nobody says whose certificate to ask for; 7118 §5.3: a WebSocket's is lost
       !flows.table.has(source.slot, REGISTERED) &&
       !(m.method === REGISTER && comesFromClient(m, via))
     ) {
@@ -197,7 +197,8 @@ export class Legs {
     const head = table.word(client, LISTENER);
     if (head & TO_FLOW)
       outlet.toFlow(table.word(client, SLOT), table.word(client, SLOT_GENERATION), start, end);
-    else if (head & TO_CONNECTION) outlet.toConnection(this.getAddress(client, this.#address), start, end);
+    else if (head & TO_CONNECTION)
+      outlet.toConnection(this.getAddress(client, this.#address), start, end, this.transportOf(client));
     else outlet.toDatagram(head & 0xff, this.getAddress(client, this.#address), undefined, start, end);
   }
 

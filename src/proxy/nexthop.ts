@@ -7,7 +7,7 @@ import { Endpoint } from '../net/endpoint.ts';
 import type { Destination, Location, Target } from '../net/targets.ts';
 import { SIPS, type UriView } from '../wire/address.ts';
 import { latin1 } from '../wire/chars.ts';
-import { TCP, UDP, WS } from '../wire/via.ts';
+import { defaultPort, TCP, TLS, UDP, WS } from '../wire/via.ts';
 import type { Own } from './own.ts';
 import { NO_TARGET } from './targetset.ts';
 
@@ -29,6 +29,8 @@ export class NextHop {
   slot = NO_TARGET;
   /** any target of the upstream would do */
   movable = false;
+  /** whom the certificate must name, where the transport is secured */
+  host = '';
   /** TCP for the size of the request alone */
   sized = false;
   names: Names | undefined;
@@ -48,6 +50,7 @@ export class NextHop {
   toTarget(slot: number, target: Target, movable: boolean): boolean {
     this.transport = target.transport;
     this.#named = target.named === true;
+    this.host = target.domain ?? target.host;
     this.address.copy(target.address);
     this.slot = slot;
     this.movable = movable;
@@ -59,20 +62,22 @@ export class NextHop {
   toUri(buf: Uint8Array, uri: UriView): boolean {
     this.wanted = undefined;
     this.silent = false;
-    if (!uri.isSip || uri.scheme === SIPS) return false;
-    if (uri.transport === 0 && uri.transportFrom >= 0) return false;
+    if (!uri.isSip || (uri.transport === 0 && uri.transportFrom >= 0)) return false;
     if (uri.transport >= WS) return false; // WebSockets are opened by clients alone: by its flow or not at all
+    const isSips = uri.scheme === SIPS;
+    if (isSips && uri.transport === UDP) return false;
     const hostStart = uri.maddrStart >= 0 ? uri.maddrStart : uri.hostStart;
     const hostEnd = uri.maddrStart >= 0 ? uri.maddrEnd : uri.hostEnd;
-    this.transport = uri.transport || UDP;
-    this.#named = uri.transport !== 0;
+    this.transport = isSips ? TLS : uri.transport || UDP;
+    this.#named = isSips || uri.transport !== 0;
     this.slot = NO_TARGET;
     this.movable = this.sized = false;
-    const host = latin1(buf, hostStart, hostEnd);
-    if (this.address.parse(host, uri.port || 5060)) return this.#choose();
+    const host = latin1(buf, hostStart, hostEnd).toLowerCase();
+    this.host = host;
+    if (this.address.parse(host, uri.port || defaultPort(this.transport))) return this.#choose();
     return this.#toName({
-      scheme: 'sip',
-      host: host.toLowerCase(),
+      scheme: isSips ? 'sips' : 'sip',
+      host,
       port: uri.port,
       transport: uri.transport,
     });
@@ -110,7 +115,7 @@ export class NextHop {
       const l = this.#own.listeners[id];
       return l.transport === this.transport && l.family === this.address.family;
     };
-    if (this.transport !== UDP && this.transport !== TCP) return false;
+    if (this.transport !== UDP && this.transport !== TCP && this.transport !== TLS) return false;
     if (fits(this.#coreListener)) {
       this.listener = this.#coreListener;
       return true;

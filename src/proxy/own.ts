@@ -5,7 +5,7 @@
 import type { UriView } from '../wire/address.ts';
 import { SIPS } from '../wire/address.ts';
 import { ascii, equalsNoCase } from '../wire/chars.ts';
-import { TRANSPORTS, UDP, WS, WSS } from '../wire/via.ts';
+import { defaultPort, TLS, TRANSPORTS, UDP, WS, WSS } from '../wire/via.ts';
 
 /** What `Own` needs of a listener; ListenerConfig has it. */
 export interface Advertised {
@@ -33,14 +33,10 @@ interface Address {
   port: number;
 }
 
-const DEFAULT_PORT = 5060;
-const DEFAULT_PORT_WS = 80;
-const DEFAULT_PORT_WSS = 443;
-
 /** What a URI without a port means. `sip` with `ws` is written for a WebSocket over TLS too (7118 §5.2, §5.5). */
-function isDefault(port: number, scheme: number, web: boolean): boolean {
-  if (web) return port === DEFAULT_PORT_WSS || (port === DEFAULT_PORT_WS && scheme !== SIPS);
-  return port === (scheme === SIPS ? DEFAULT_PORT + 1 : DEFAULT_PORT);
+function isDefault(port: number, { scheme, transport }: UriView): boolean {
+  if (transport >= WS) return port === defaultPort(WSS) || (port === defaultPort(WS) && scheme !== SIPS);
+  return port === defaultPort(scheme === SIPS ? TLS : transport);
 }
 
 export class Own {
@@ -83,9 +79,8 @@ export class Own {
   /** Is the host and port of a SIP URI one of our listeners, as bound or as advertised? */
   isSelf(buf: Uint8Array, uri: UriView): boolean {
     if (!uri.isSip) return false;
-    const web = uri.transport >= WS;
     for (const address of this.#addresses) {
-      const fits = uri.port === 0 ? isDefault(address.port, uri.scheme, web) : address.port === uri.port;
+      const fits = uri.port === 0 ? isDefault(address.port, uri) : address.port === uri.port;
       if (fits && equalsNoCase(buf, uri.hostStart, uri.hostEnd, address.host)) return true;
     }
     return false;
@@ -112,7 +107,7 @@ export class Own {
     if (!uri.isSip) return false;
     for (const domain of this.#domains) {
       if (!equalsNoCase(buf, uri.hostStart, uri.hostEnd, domain)) continue;
-      if (uri.port === 0 || uri.port === DEFAULT_PORT) return true;
+      if (uri.port === 0 || isDefault(uri.port, uri)) return true;
       return this.#addresses.some((address) => address.port === uri.port);
     }
     return false;

@@ -13,7 +13,8 @@ import type { Flows } from '../flow/flows.ts';
 import { FORGED, GONE } from '../flow/flows.ts';
 import type { Destination } from '../net/targets.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { TEL, UriView } from '../wire/address.ts';
+import { isSecured } from '../shared/flow-record.ts';
+import { SIPS, TEL, UriView } from '../wire/address.ts';
 import { ascii, latin1 } from '../wire/chars.ts';
 import { hasToTag, stampVia } from '../wire/compose.ts';
 import { BAD_VERSION, NO_END, NOT_SIP, OK, statusOf } from '../wire/lexer.ts';
@@ -36,7 +37,7 @@ import { eachTag, hasTag } from '../wire/tags.ts';
 import { UDP, WS } from '../wire/via.ts';
 import type { Writer } from '../wire/writer.ts';
 import type { Answers } from './answer.ts';
-import { asksTls, needsFlow, viaCount, writeOwnRecordRoute, writePath, writeRecordRoute } from './edge.ts';
+import { needsFlow, viaCount, writeOwnRecordRoute, writePath, writeRecordRoute } from './edge.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Forwarder } from './forward.ts';
 import type { NextHop } from './nexthop.ts';
@@ -394,10 +395,6 @@ export class RequestProxy {
     const flows = this.#flows;
     const { table } = flows;
     const listener = table.listener(this.#slot);
-    if (table.transport(this.#slot) === WS && asksTls(m)) {
-      this.refuse(480, 'Temporarily Unavailable'); // 7118 §9.2
-      return;
-    }
     if (source.slot >= 0 && source.transport !== UDP) flows.hasDialog(source.slot, source.generation);
     if (this.#ob && formsDialog(m.method) && !hasToTag(m)) {
       flows.ensureToken(this.#slot);
@@ -416,6 +413,11 @@ export class RequestProxy {
 
   /** Forwards the patched request down a flow; 430 if it has ended. */
   downFlow(slot: number, generation: number, listener: number): void {
+    // RFC 5630 5.3, 7118 §9.2: not even the last hop
+    if (this.#target.scheme === SIPS && !isSecured(this.#flows.table.transport(slot))) {
+      this.refuse(480, 'Temporarily Unavailable');
+      return;
+    }
     this.#forwarded(this.#sendDown(slot, generation, listener));
   }
 
@@ -481,6 +483,8 @@ export class RequestProxy {
       if (wanted && this.ask(wanted, () => this.routeAgain(caller))) return;
       status = 503;
     }
+    // RFC 3261 26.2.2: no hop in the clear
+    if (status === 0 && this.#target.scheme === SIPS && !isSecured(this.#nextHop.transport)) status = 502;
     if (status !== 0) {
       this.refuse(status, REASONS[status], status === 503 ? RETRY_AFTER : undefined);
       return;
@@ -637,7 +641,8 @@ export class RequestProxy {
     const stream = hop.transport !== UDP;
     if (!this.#forwarder.compose(hop.listener, stream)) return TOO_LARGE;
     const { start, end } = this.#forwarder;
-    if (stream) return this.#outlet.toConnection(hop.address, start, end) ? SENT : UNREACHABLE;
+    if (stream)
+      return this.#outlet.toConnection(hop.address, start, end, hop.transport, hop.host) ? SENT : UNREACHABLE;
     const local = source.listener === hop.listener ? source.local : undefined;
     this.#outlet.toDatagram(hop.listener, hop.address, local, start, end);
     return SENT;

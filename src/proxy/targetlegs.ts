@@ -99,7 +99,7 @@ export class TargetLegs {
     write(exchange.out, client, table.generation(client));
     const end = exchange.keepOut();
     if (!stream) outlet.toDatagram(hop.listener, hop.address, undefined, start, end);
-    else if (!outlet.toConnection(hop.address, start, end)) {
+    else if (!outlet.toConnection(hop.address, start, end, hop.transport, hop.host)) {
       this.probed(client, false);
       table.release(client);
       return;
@@ -168,7 +168,7 @@ export class TargetLegs {
       }
       const { start, end } = failover;
       if (!stream) outlet.toDatagram(hop.listener, hop.address, undefined, start, end);
-      else if (!outlet.toConnection(hop.address, start, end)) {
+      else if (!outlet.toConnection(hop.address, start, end, hop.transport, hop.host)) {
         failover.upstream.lost(hop.address, hop.transport);
         table.release(next);
         continue;

@@ -263,7 +263,7 @@ export class ProxyTransactions implements TransactionUser {
         start,
         end,
       );
-    else if (!outlet.toConnection(hop.address, start, end)) {
+    else if (!outlet.toConnection(hop.address, start, end, hop.transport, hop.host)) {
       if ((table.word(client, AIM) & (MOVABLE | SIZED)) === 0) return this.#drop(client, UNREACHABLE);
       this.#failures.push({ client, generation: table.generation(client), status: 500 });
     }

@@ -11,10 +11,11 @@
 import type { SipHash } from '../flow/siphash.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Location, Target } from '../net/targets.ts';
-import type { UriView } from '../wire/address.ts';
+import { SIPS, type UriView } from '../wire/address.ts';
 import { latin1 } from '../wire/chars.ts';
 import type { Message } from '../wire/lexer.ts';
 import { CALL_ID } from '../wire/names.ts';
+import { defaultPort } from '../wire/via.ts';
 import { NO_TARGET, type TargetLimits, TargetSet } from './targetset.ts';
 
 /** What `match` says of a URI that names another host, and of one that names the upstream as a whole. */
@@ -22,6 +23,10 @@ export const OTHER_HOST = -2;
 export const ANY_TARGET = -1;
 
 export interface UpstreamName {
+  /** sips */
+  secured?: boolean;
+  /** transport code, 0: not decided by the URI */
+  transport?: number;
   host: string;
   /** 0: none in the URI */
   port: number;
@@ -38,7 +43,7 @@ export interface UpstreamParts {
 
 export class Upstream {
   readonly targets: TargetSet;
-  readonly #names: readonly UpstreamName[];
+  readonly #names: readonly { host: string; port: number }[];
   readonly #hash: SipHash;
   readonly #now: () => number;
   readonly #address = new Endpoint();
@@ -47,7 +52,10 @@ export class Upstream {
 
   constructor({ names, hash, now, limits = {} }: UpstreamParts) {
     this.targets = new TargetSet(limits);
-    this.#names = names.map(({ host, port }) => ({ host: host.toLowerCase(), port: port || 5060 }));
+    this.#names = names.map(({ secured, transport = 0, host, port }) => ({
+      host: host.toLowerCase(),
+      port: port || (secured ? 5061 : defaultPort(transport)),
+    }));
     this.#hash = hash;
     this.#now = now;
   }
@@ -80,7 +88,7 @@ export class Upstream {
   /** Whom does a Route name: one of the targets (its slot), the upstream by its own name, or another host? */
   match(buf: Uint8Array, uri: UriView): number {
     const host = latin1(buf, uri.hostStart, uri.hostEnd).toLowerCase();
-    const port = uri.port || 5060;
+    const port = uri.port || (uri.scheme === SIPS ? 5061 : defaultPort(uri.transport));
     const address = this.#address.parse(host, port);
     if (address) {
       const slot = this.targets.find(address);

@@ -4,12 +4,14 @@
  */
 import type { Config } from '../config/config.ts';
 import type { PlainKeyring } from '../flow/keyring.ts';
+import type { Serving } from '../net/serving.ts';
 import type { ClockDescriptor } from '../shared/clock.ts';
 import type { CountersDescriptor } from '../shared/counters.ts';
 import type { FlowIndexDescriptor } from '../shared/flow-index.ts';
 import type { FlowTableDescriptor } from '../shared/flow-table.ts';
 import type { MeshDescriptor } from '../shared/mesh.ts';
 import type { NonceTableDescriptor } from '../shared/nonce-table.ts';
+import type { SslTableDescriptor } from '../shared/ssl-table.ts';
 
 /** main -> shard: words slot, generation. The record is claimed for the shard and holds the descriptor. */
 export const HANDOFF = 1;
@@ -48,6 +50,10 @@ export interface ShardBoot {
   keyring: PlainKeyring;
   /** of GRUUs; undefined without domains */
   gruuKey: Uint8Array | undefined;
+  /** undefined: no listener is secured */
+  serving: Serving | undefined;
+  /** ffi: where OpenSSL keeps its connections */
+  ssl: SslTableDescriptor | undefined;
   incarnation: number;
   /** the targets of the upstream at this shard's start (net/targets.ts) */
   upstream: Uint8Array;
@@ -66,4 +72,10 @@ export interface ShardBoot {
 }
 
 /** shard -> main, through the task's message port. */
-export type ShardReport = { kind: 'ready'; self: number; inherited: number };
+export type ShardReport =
+  | { kind: 'ready'; self: number; inherited: number }
+  /** handshakes from now on use this generation of certificates */
+  | { kind: 'serving'; generation: number };
+
+/** main -> shard, through the same port: what to serve with from now on. */
+export type ShardOrder = { kind: 'serve'; serving: Serving };

@@ -1,22 +1,25 @@
 /**
- * Outgoing connections of one shard, by address: one a target, opened when first needed, one attempt
+ * Outgoing connections of one shard, by transport, address and, over TLS, the host that the certificate names
+ * (two hosts at one address are two connections, RFC 5923 8.2): one a target, opened when first needed, one attempt
  * at a time. What is written while it connects waits in the stream; if the attempt fails, the requests
  * among it are answered by whoever `undelivered` is. A connection that ends is opened anew at the next
  * message. Back-off: after a failure the target is not tried again for BACK_OFF_MS.
  */
 import type { Flows } from '../flow/flows.ts';
 import type { Endpoint } from '../net/endpoint.ts';
-import type { Net } from '../net/net.ts';
+import type { Listener, Net } from '../net/net.ts';
 import { Cause } from '../shared/cause.ts';
-import { EXEMPT, OUTBOUND_DIALED } from '../shared/flow-record.ts';
+import { EXEMPT, isSecured, OUTBOUND_DIALED } from '../shared/flow-record.ts';
 import { CLAIMED } from '../shared/flow-table.ts';
-import { TCP } from '../wire/via.ts';
 
 const BACK_OFF_MS = 1_000;
 /** targets that are remembered although no connection to them stands */
 const MOST_TARGETS = 1_024;
 
 interface Target {
+  key: string;
+  transport: number;
+  host: string;
   slot: number;
   generation: number;
   connecting: boolean;
@@ -31,10 +34,16 @@ export class Connections {
   readonly #now: () => number;
   readonly #listener: number;
   readonly #trusts: (address: Endpoint) => boolean;
+  /** whose listeners' names stand in requests over them */
+  readonly #listeners: readonly Listener[];
   readonly #targets = new Map<string, Target>();
+  /** by address: the host that was last asked for over TLS */
+  readonly #hosts = new Map<string, string>();
   readonly #bySlot = new Map<number, string>();
   /** the last look-up: traffic to the upstream comes in runs */
   #lastKey: Endpoint | undefined;
+  #lastTransport = 0;
+  #lastHost = '';
   #last: Target | undefined;
 
   constructor(
@@ -43,6 +52,7 @@ export class Connections {
     self: number,
     now: () => number,
     listener: number,
+    listeners: readonly Listener[],
     trusts: (address: Endpoint) => boolean,
   ) {
     this.#net = net;
@@ -50,24 +60,38 @@ export class Connections {
     this.#self = self;
     this.#now = now;
     this.#listener = listener;
+    this.#listeners = listeners;
     this.#trusts = trusts;
   }
 
-  send(to: Endpoint, start: number, end: number): boolean {
-    const target = this.#lastKey?.equals(to) && this.#last ? this.#last : this.#target(to);
-    if (target.slot < 0 && !this.#dial(to, target)) return false;
+  send(to: Endpoint, transport: number, host: string, start: number, end: number): boolean {
+    const isLast = this.#lastTransport === transport && (host === '' || host === this.#lastHost);
+    const target =
+      isLast && this.#lastKey?.equals(to) && this.#last ? this.#last : this.#target(to, transport, host);
+    if (!target || (target.slot < 0 && !this.#dial(to, target))) return false;
     return this.#net.sendStream(target.slot, start, end);
   }
 
-  #target(to: Endpoint): Target {
-    const key = to.toString();
+  /** Undefined: a secured one whose host nobody has named. */
+  #target(to: Endpoint, transport: number, wanted: string): Target | undefined {
+    const address = to.toString();
+    let host = '';
+    if (isSecured(transport)) {
+      host = wanted || (this.#hosts.get(address) ?? '');
+      if (host === '') return undefined;
+      if (this.#hosts.size > MOST_TARGETS) this.#hosts.clear();
+      this.#hosts.set(address, host);
+    }
+    const key = `${transport} ${address} ${host}`;
     let target = this.#targets.get(key);
     if (!target) {
-      target = { slot: -1, generation: 0, connecting: false, notBefore: 0 };
+      target = { key, transport, host, slot: -1, generation: 0, connecting: false, notBefore: 0 };
       this.#targets.set(key, target);
     }
     this.#lastKey ??= Object.create(Object.getPrototypeOf(to)) as Endpoint;
     this.#lastKey.copy(to);
+    this.#lastTransport = transport;
+    this.#lastHost = host;
     this.#last = target;
     return target;
   }
@@ -77,31 +101,42 @@ export class Connections {
     const { table } = this.#flows;
     const slot = table.claim(this.#self);
     if (slot < 0) return false;
-    table.setKind(slot, TCP, to.family);
-    table.setListener(slot, this.#listener);
+    const { transport } = target;
+    table.setKind(slot, transport, to.family);
+    table.setListener(slot, isSecured(transport) ? this.#listenerFor(transport, to.family) : this.#listener);
     table.setRemote(slot, to.a0, to.a1, to.a2, to.a3, to.port);
     table.raise(slot, this.#trusts(to) ? OUTBOUND_DIALED | EXEMPT : OUTBOUND_DIALED);
     const generation = table.generation(slot);
-    if (this.#net.dial(slot, to) !== 0) {
+    if (this.#net.dial(slot, to, target.host || undefined) !== 0) {
       table.abandon(slot, Cause.CONNECT_FAILED);
       target.notBefore = this.#now() + BACK_OFF_MS;
-      this.#forget(to.toString(), target);
+      this.#forget(target);
       return false;
     }
     target.slot = slot;
     target.generation = generation;
     target.connecting = true;
-    this.#bySlot.set(slot, to.toString());
+    this.#bySlot.set(slot, target.key);
     return true;
+  }
+
+  #listenerFor(transport: number, family: number): number {
+    const fits = (l: Listener) => l.transport === transport && l.address.family === family;
+    return fits(this.#listeners[this.#listener]) ? this.#listener : this.#listeners.findIndex(fits);
   }
 
   /** A connection that a predecessor of this shard has opened. */
   inherit(slot: number, to: Endpoint): void {
-    const target = this.#target(to);
-    if (target.slot >= 0) return;
+    const transport = this.#flows.table.transport(slot);
+    if (isSecured(transport)) {
+      this.#net.close(slot, Cause.SHARD_LOST, true); // whom it was made for died with him
+      return;
+    }
+    const target = this.#target(to, transport, '');
+    if (!target || target.slot >= 0) return;
     target.slot = slot;
     target.generation = this.#flows.table.generation(slot);
-    this.#bySlot.set(slot, to.toString());
+    this.#bySlot.set(slot, target.key);
   }
 
   /** The end of an attempt. True if the connection stands: its flow is open from now on. */
@@ -126,7 +161,7 @@ export class Connections {
     if (!target || target.slot !== slot) return false;
     const { generation } = target;
     target.slot = -1;
-    this.#forget(key, target);
+    this.#forget(target);
     const { table } = this.#flows;
     if (table.isLive(slot, generation)) return false;
     if (table.state(slot) === CLAIMED) table.abandon(slot, cause);
@@ -134,9 +169,9 @@ export class Connections {
   }
 
   /** So that clients who name many hosts cannot fill the memory. */
-  #forget(key: string, target: Target): void {
+  #forget(target: Target): void {
     if (this.#targets.size <= MOST_TARGETS) return;
-    this.#targets.delete(key);
+    this.#targets.delete(target.key);
     if (this.#last === target) this.#last = undefined;
   }
 }

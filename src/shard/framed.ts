@@ -6,6 +6,7 @@
 import type { Arena } from '../net/arena.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { Net, NetHandler } from '../net/net.ts';
+import type { Serving } from '../net/serving.ts';
 import { isWebSocket } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import type { WebSockets } from './websockets.ts';
@@ -68,8 +69,16 @@ export class FramedNet implements Net {
     this.#net.adopt(slot);
   }
 
-  dial(slot: number, to: Endpoint): number {
-    return this.#net.dial(slot, to);
+  dial(slot: number, to: Endpoint, host: string): number {
+    return this.#net.dial(slot, to, host);
+  }
+
+  serve(serving: Serving): void {
+    this.#net.serve(serving);
+  }
+
+  identities(slot: number): readonly string[] | undefined {
+    return this.#net.identities(slot);
   }
 
   flush(): void {

@@ -28,7 +28,7 @@ import { decideRegister, type RegisterDecision, type RegisterPolicy } from '../r
 import type { LocationStore, StoreResult } from '../registrar/store.ts';
 import type { Clock } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { TRANSPORT_UDP, TRANSPORT_WS } from '../shared/flow-record.ts';
+import { isSecured, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import { UriView } from '../wire/address.ts';
 import { latin1, parseDecimal } from '../wire/chars.ts';
 import { hasToTag } from '../wire/compose.ts';
@@ -440,14 +440,16 @@ export class LocalHome implements Home {
     const uri = this.#uri;
     if (!uri.parse(bytes, 0, bytes.length)) return NOWHERE;
     const self = own.isSelf(bytes, uri);
+    // RFC 5630 5.3: a request to a sips URI goes to a sips Contact, or nowhere
+    const needsTls = asksTls(m);
+    if (needsTls && !/^sips:/i.test(binding.contact)) return NOWHERE;
     if (top && self) {
       if (flows.resolve(bytes, uri.userStart, uri.userEnd, exchange.ds) !== LIVE) {
         // AP-7-10: the flow has ended; a registration made meanwhile has another order and stays
         store.remove(this.#aor(), binding.key, binding.order);
         return NOWHERE;
       }
-      // 7118 §9.2
-      if (flows.table.transport(flows.slot) === TRANSPORT_WS && asksTls(m)) return NOWHERE;
+      if (needsTls && !isSecured(flows.table.transport(flows.slot))) return NOWHERE;
       this.#slot = flows.slot;
       this.#generation = flows.generation;
       this.#listener = flows.table.listener(flows.slot);
@@ -459,7 +461,7 @@ export class LocalHome implements Home {
       return DOWN;
     }
     // a Contact that is ourselves would be a loop
-    if (self || !nextHop.toUri(bytes, uri)) return NOWHERE;
+    if (self || !nextHop.toUri(bytes, uri) || (needsTls && !isSecured(nextHop.transport))) return NOWHERE;
     this.#retarget(binding, 0);
     const must = top !== undefined && hasGruu(binding); // 5627 6.2, terminating
     if (forms && !this.#recordCaller(nextHop.listener, must)) return ANSWERED;

@@ -75,6 +75,10 @@ export class LastWords implements NetHandler {
     this.#shard.proxied(slot, local);
   }
 
+  unsecured(slot: number, reason: string): void {
+    this.#shard.unsecured(slot, reason);
+  }
+
   connected(slot: number, error: number): void {
     this.#shard.connected(slot, error);
   }

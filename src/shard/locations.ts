@@ -134,4 +134,5 @@ export class Locations {
   }
 }
 
-const keyOf = ({ host, port, transport }: Destination): string => `${transport} ${port} ${host}`;
+const keyOf = ({ scheme, host, port, transport }: Destination): string =>
+  `${scheme} ${transport} ${port} ${host}`;

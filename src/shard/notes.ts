@@ -1,6 +1,6 @@
 /**
  * The log lines of a shard about traffic: a registration, a call, an ended flow, credentials that were not
- * good. Each kind is sampled (observe/log.ts). Parts that a line tells are read from the exchange in hand.
+ * good, a TLS handshake that failed. Each kind is sampled (observe/log.ts). Parts that a line tells are read from the exchange in hand.
  */
 import type { Flows } from '../flow/flows.ts';
 import { Endpoint } from '../net/endpoint.ts';
@@ -22,9 +22,19 @@ export class Notes {
   readonly #refusals: Sampled;
   readonly #ended: Sampled;
   readonly #unproxied: Sampled;
+  readonly #unsecured: Sampled;
+  readonly #identities: (slot: number) => readonly string[] | undefined;
   readonly #address = new Endpoint();
 
-  constructor(log: Logger, clock: Clock, exchange: Exchange, flows: Flows) {
+  /** `identities`: the domains in the certificate that a peer has shown */
+  constructor(
+    log: Logger,
+    clock: Clock,
+    exchange: Exchange,
+    flows: Flows,
+    identities: (slot: number) => readonly string[] | undefined,
+  ) {
+    this.#identities = identities;
     this.#exchange = exchange;
     this.#flows = flows;
     this.#clock = clock;
@@ -33,13 +43,21 @@ export class Notes {
     this.#refusals = new Sampled(log, 'auth-failure');
     this.#ended = new Sampled(log, 'flow-ended');
     this.#unproxied = new Sampled(log, 'proxy-refused');
+    this.#unsecured = new Sampled(log, 'tls-failure');
   }
 
   /** A flow was confirmed by a registration. */
   readonly registration = (slot: number, expires: number, outbound: boolean): void => {
     if (!this.#registrations.wants(this.#clock.now())) return;
     const generation = this.#flows.table.generation(slot);
-    this.#registrations.write({ aor: this.#header(TO), expires, outbound, ...this.#flow(slot, generation) });
+    const certificate = this.#identities(slot);
+    this.#registrations.write({
+      aor: this.#header(TO),
+      expires,
+      outbound,
+      ...this.#flow(slot, generation),
+      ...(certificate && { certificate }),
+    });
   };
 
   readonly refused = (why: string, user: string | undefined): void => {
@@ -64,6 +82,13 @@ export class Notes {
     if (!this.#unproxied.wants(this.#clock.now())) return;
     const peer = this.#flows.remoteOf(slot, this.#address).toString();
     this.#unproxied.write({ cause: causeWord(cause), peer });
+  }
+
+  /** The handshake of a connection failed, theirs or ours. */
+  unsecured(slot: number, reason: string): void {
+    if (!this.#unsecured.wants(this.#clock.now())) return;
+    const peer = this.#flows.remoteOf(slot, this.#address).toString();
+    this.#unsecured.write({ reason, peer });
   }
 
   #flow(slot: number, generation: number) {

@@ -9,7 +9,7 @@ import { Endpoint } from '../net/endpoint.ts';
 import type { Net } from '../net/net.ts';
 import { BUSY, ENDED, type Outlet, SENT } from '../proxy/exchange.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { TRANSPORT_TCP, TRANSPORT_UDP } from '../shared/flow-record.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import { FLOW_WRITE } from './boot.ts';
 import type { Connections } from './connections.ts';
@@ -61,8 +61,8 @@ export class ShardOutlet implements Outlet {
     this.#net.sendDatagram(listener, to, local, start, end);
   }
 
-  toConnection(to: Endpoint, start: number, end: number): boolean {
+  toConnection(to: Endpoint, start: number, end: number, transport = TRANSPORT_TCP, host = ''): boolean {
     this.#counters.inc(Counter.messagesOut);
-    return this.connections.send(to, start, end);
+    return this.connections.send(to, transport, host, start, end);
   }
 }

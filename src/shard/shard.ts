@@ -34,14 +34,8 @@ import { Cause } from '../shared/cause.ts';
 import { type Clock, deciseconds } from '../shared/clock.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { FlowIndex } from '../shared/flow-index.ts';
-import {
-  isWebSocket,
-  OUTBOUND_DIALED,
-  REGISTERED,
-  TRANSPORT_TCP,
-  TRANSPORT_UDP,
-} from '../shared/flow-record.ts';
-import type { FlowTable } from '../shared/flow-table.ts';
+import { isWebSocket, OUTBOUND_DIALED, REGISTERED, TRANSPORT_UDP } from '../shared/flow-record.ts';
+import { CLAIMED, type FlowTable } from '../shared/flow-table.ts';
 import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
 import { Kept } from '../transaction/kept.ts';
@@ -179,7 +173,7 @@ export class Shard implements NetHandler {
     const net = new FramedNet(parts.net, table, this.#webSockets);
     this.#net = net;
     this.#exchange = new Exchange(net.arena);
-    this.#notes = new Notes(log, clock, this.#exchange, this.#flows);
+    this.#notes = new Notes(log, clock, this.#exchange, this.#flows, (slot) => net.identities(slot));
     const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
     this.#connections = new Connections(
       net,
@@ -187,6 +181,7 @@ export class Shard implements NetHandler {
       boot.self,
       () => clock.now(),
       config.coreListener,
+      listeners,
       (address) => this.#trust.isUpstream(address) || this.#trust.network(address),
     );
     outlet.connections = this.#connections;
@@ -443,8 +438,13 @@ export class Shard implements NetHandler {
     this.#balancers.told(slot, local);
   }
 
+  unsecured(slot: number, reason: string): void {
+    this.#notes.unsecured(slot, reason);
+  }
+
   connected(slot: number, error: number): void {
-    if (error !== 0) this.#upstream?.lost(this.#flows.remoteOf(slot, this.#address), TRANSPORT_TCP);
+    if (error !== 0)
+      this.#upstream?.lost(this.#flows.remoteOf(slot, this.#address), this.#table.transport(slot));
     if (this.#connections.connected(slot, error, deciseconds(this.#clock.now()))) this.#inbound.begin(slot);
   }
 
@@ -474,6 +474,10 @@ export class Shard implements NetHandler {
   }
 
   closed(slot: number, cause: number): void {
+    if (this.#table.state(slot) === CLAIMED && !this.#table.has(slot, OUTBOUND_DIALED)) {
+      this.#table.abandon(slot, cause); // it did not come through its handshake
+      return;
+    }
     this.#inbound.end(slot);
     if (this.#table.has(slot, OUTBOUND_DIALED))
       this.#transactions?.losses.connection(this.#flows.remoteOf(slot, this.#address));

@@ -6,6 +6,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net } from '../net/net.ts';
+import type { Serving } from '../net/serving.ts';
 import { openLog } from '../observe/log.ts';
 import { StoreClient } from '../registrar/client.ts';
 import { LmdbReader } from '../registrar/lmdb.ts';
@@ -13,7 +14,8 @@ import { Clock } from '../shared/clock.ts';
 import { Counter, Counters } from '../shared/counters.ts';
 import { FlowTable } from '../shared/flow-table.ts';
 import { Mesh } from '../shared/mesh.ts';
-import type { ShardBoot, ShardReport } from './boot.ts';
+import { SslTable } from '../shared/ssl-table.ts';
+import type { ShardBoot, ShardOrder, ShardReport } from './boot.ts';
 import { openGate } from './gate.ts';
 import { LastWords } from './lastwords.ts';
 import { Shard } from './shard.ts';
@@ -59,11 +61,21 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
     log,
     stopped: stop,
   });
+  const serve = (serving: Serving): void => {
+    net.serve(serving);
+    const certificates = serving.identities.map(({ fingerprint }) => fingerprint);
+    log.info({ event: 'tls-serving', generation: serving.generation, certificates });
+  };
+  if (boot.serving) serve(boot.serving);
   net.start(new LastWords(shard, net, table));
   await net.ready;
   const inherited = boot.replacement ? shard.inherit() : 0;
   const report: ShardReport = { kind: 'ready', self, inherited };
   port.postMessage(report);
+  port.on('message', ({ serving }: ShardOrder) => {
+    serve(serving);
+    port.postMessage({ kind: 'serving', generation: serving.generation } satisfies ShardReport);
+  });
   await stopped;
   shard.farewell();
   net.stop();
@@ -112,6 +124,7 @@ async function openNet(
       counters,
       now,
       replacement,
+      ssl: boot.ssl && new SslTable(boot.ssl),
       nodeSockets: config.auth.kind === 'service',
     });
   }

@@ -60,6 +60,11 @@ export const Counter = {
   proxyRefused: 50,
   webSocketsOpened: 51,
   webSocketsRefused: 52,
+  tlsHandshakes: 53,
+  tlsResumed: 54,
+  tlsFailures: 55,
+  tlsTimeouts: 56,
+  tlsRefused: 57,
 } as const;
 
 export type CounterName = keyof typeof Counter;

@@ -18,6 +18,9 @@ export const TRANSPORT_WSS = 5;
 
 /** Messages in WebSocket frames (RFC 7118), over TCP or over TLS. */
 export const isWebSocket = (transport: number): boolean => transport >= TRANSPORT_WS;
+/** Do its octets go through TLS? */
+export const isSecured = (transport: number): boolean =>
+  transport === TRANSPORT_TLS || transport === TRANSPORT_WSS;
 
 /** Bytes of a message have come in and the rest has not: the shard's memory is needed to go on. */
 export const PARTIAL_IN = 1 << 0;

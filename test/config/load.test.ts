@@ -101,7 +101,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
       'UPSTREAM',
       [
         'core',
-        'sips:core',
+        'sips:core;transport=udp',
         'http://core',
         'sip:',
         'sip:core:0',
@@ -113,7 +113,7 @@ describe('a wrong value ends the start with its name, its value and what is allo
         'sip:[:::]',
         'sip:user@core',
         'sip:core,',
-        'sip:core,sips:core',
+        'sip:core,tel:1',
       ],
       /a SIP URI/,
     ],
@@ -145,8 +145,6 @@ describe('a wrong value ends the start with its name, its value and what is allo
         'udp:127.0.0.1:65536',
         'udp:127.0.0.1:x',
         'udp:::1:5060',
-        'tls:127.0.0.1:5061',
-        'wss:127.0.0.1:443',
         'http:127.0.0.1:80',
         'ws:example.com:80',
         'sctp:127.0.0.1:1',
@@ -334,6 +332,7 @@ describe('a variable that is set', () => {
     };
     expect(of('sip:core.example.com')).toEqual({
       uri: 'sip:core.example.com',
+      secured: false,
       host: 'core.example.com',
       port: 0,
       transport: 0,
@@ -355,6 +354,24 @@ describe('a variable that is set', () => {
     expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062')).toMatchObject({ core: 2 });
     expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062/edge')).toMatchObject({ core: 2 });
     expect(of('sip:127.0.0.9', two, 'udp:[::1]:5060')).toMatchObject({ core: 1 });
+  });
+
+  it('may be reached over TLS, by transport or by scheme', () => {
+    const of = (upstream: string) => {
+      const { upstreams, coreListener } = loadConfig({
+        HOLDFAST_UPSTREAM: upstream,
+        HOLDFAST_LISTEN: 'udp:127.0.0.1:5060,tls:127.0.0.1:5061',
+        HOLDFAST_TLS_CERT: 'a.pem',
+        HOLDFAST_TLS_KEY: 'a.key',
+      });
+      return { ...upstreams[0], core: coreListener };
+    };
+    expect(of('sip:core.test;transport=TLS')).toMatchObject({ secured: false, transport: 3, core: 1 });
+    expect(of('sips:core.test')).toMatchObject({ secured: true, transport: 0, core: 1 });
+    expect(of('sips:core.test;transport=tcp')).toMatchObject({ secured: true, transport: 3, core: 1 });
+    expect(of('sips:core.test:5071')).toMatchObject({ secured: true, transport: 3, port: 5071, core: 1 });
+    expect(of('SIPS:192.0.2.9')).toMatchObject({ secured: true, transport: 3, core: 1 });
+    expect(() => loadConfig({ HOLDFAST_UPSTREAM: 'sips:core.test' })).toThrow(/HOLDFAST_LISTEN/);
   });
 
   it('may name several upstreams, in order, and the name server to ask about them', () => {
@@ -499,5 +516,40 @@ describe('a variable that is set', () => {
       const { warnings } = load({ ...EDGE, HOLDFAST_EVENTS_URL: 'https://h/' });
       expect(warnings).toEqual([expect.stringMatching(/^HOLDFAST_EVENTS_URL: there is no location store/)]);
     });
+  });
+});
+
+describe('TLS', () => {
+  const env = { HOLDFAST_LISTEN: 'tls:127.0.0.1:5061' };
+
+  it('has pairs of files, the first for clients that name no server', () => {
+    const { tls, listen } = loadConfig({
+      ...env,
+      HOLDFAST_TLS_CERT: 'a.pem, b.pem',
+      HOLDFAST_TLS_KEY: 'a.key,b.key',
+      HOLDFAST_TLS_CA: 'ca.pem',
+      HOLDFAST_TLS_CLIENT: 'required',
+    });
+    expect(listen[0]).toMatchObject({ scheme: 'tls', transport: 3 });
+    const [certs, keys] = [
+      ['a.pem', 'b.pem'],
+      ['a.key', 'b.key'],
+    ];
+    expect(tls).toEqual({ certs, keys, ca: 'ca.pem', client: 'required' });
+  });
+
+  it('is not asked about without a listener for it', () => {
+    expect(loadConfig({ HOLDFAST_TLS_CERT: 'a.pem' }).tls).toBeUndefined();
+  });
+
+  it.each([
+    [{}, 'TLS_CERT'],
+    [{ HOLDFAST_TLS_CERT: 'a.pem,' }, 'TLS_CERT'],
+    [{ HOLDFAST_TLS_CERT: 'a.pem' }, 'TLS_KEY'],
+    [{ HOLDFAST_TLS_CERT: 'a.pem,b.pem', HOLDFAST_TLS_KEY: 'a.key' }, 'TLS_KEY'],
+    [{ HOLDFAST_TLS_CERT: 'a.pem', HOLDFAST_TLS_KEY: 'a.key', HOLDFAST_TLS_CLIENT: 'optional' }, 'TLS_CA'],
+    [{ HOLDFAST_TLS_CERT: 'a.pem', HOLDFAST_TLS_KEY: 'a.key', HOLDFAST_TLS_CLIENT: 'yes' }, 'TLS_CLIENT'],
+  ])('%j: %s is wrong', (settings, name) => {
+    expect(() => loadConfig({ ...env, ...settings })).toThrow(new RegExp(`^HOLDFAST_${name}=`));
   });
 });

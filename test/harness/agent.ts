@@ -8,7 +8,13 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
+import {
+  type ConnectionOptions,
+  connect as connectTls,
+  createServer as createTlsServer,
+  TLSSocket,
+  type TlsOptions,
+} from 'node:tls';
 import { type Arrival, arrivalOf, Inbox, isCrlf, isStun, isTrying } from './inbox.ts';
 import { type Header, newBranch, type RequestOptions, request, response } from './sip.ts';
 import { parseStun, stun } from './stun.ts';
@@ -264,17 +270,21 @@ export class TcpAgent extends Agent {
   }
 }
 
-/** A core that listens on TCP: one inbox over all connections that the server opens to it. */
+/** A core that listens on TCP or TLS: one inbox over all connections that the server opens to it. */
 export class TcpCore extends Agent {
-  readonly transport = 'TCP';
+  readonly transport: 'TCP' | 'TLS';
   readonly connections: TcpAgent[] = [];
+  /** how many connections have been opened so far */
+  opened = 0;
   private readonly server: Server;
 
-  private constructor(name: string, server: Server) {
+  private constructor(name: string, server: Server, secured = false) {
     const bound = server.address() as { address: string; port: number };
     super(name, bound.address, bound.port);
+    this.transport = secured ? 'TLS' : 'TCP';
     this.server = server;
-    server.on('connection', (socket) => {
+    server.on(secured ? 'secureConnection' : 'connection', (socket: Socket) => {
+      this.opened++;
       const connection = TcpAgent.accepted(socket, this);
       this.connections.push(connection);
       socket.once('close', () => this.connections.splice(this.connections.indexOf(connection), 1));
@@ -286,6 +296,16 @@ export class TcpCore extends Agent {
     server.listen({ host: options.host, port: options.port ?? 0, exclusive: true });
     await once(server, 'listening');
     return new TcpCore(options.name ?? 'TCP core', server);
+  }
+
+  static async openTls(
+    options: TlsOptions & { host: string; port?: number; name?: string },
+  ): Promise<TcpCore> {
+    const server = createTlsServer(options);
+    server.on('tlsClientError', () => {});
+    server.listen({ host: options.host, port: options.port ?? 0, exclusive: true });
+    await once(server, 'listening');
+    return new TcpCore(options.name ?? 'TLS core', server, true);
   }
 
   /** Over the newest connection of the server. */

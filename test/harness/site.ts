@@ -18,7 +18,7 @@ export class Site {
   readonly host = freshHost();
   readonly dns: DnsStub;
   server!: Holdfast;
-  private port = 0;
+  port = 0;
   private readonly opened: { close(): Promise<unknown> }[] = [];
 
   private constructor(dns: DnsStub) {

@@ -16,8 +16,8 @@ const target = (host: string, priority = 0, transport = UDP): Target => ({
   weight: 1,
 });
 const found = (...targets: Target[]): Location => ({ targets, failure: '', ttl: 1 });
-const named = { named: true };
-const bare = { named: false };
+const named = { named: true, host: 'core.test' };
+const bare = { named: false, host: 'core.test' };
 
 describe('several upstreams in one list', () => {
   it('keep their order: all of a later one come behind all of an earlier one [3263-4.3-03]', () => {
@@ -70,7 +70,14 @@ describe('the ways out', () => {
 describe('the start', () => {
   const log = { info: () => {}, warn: () => {} } as unknown as Logger;
   const ways = [{ transport: UDP, families: [4 as const] }];
-  const at = (host: string, port = 0) => ({ uri: `sip:${host}`, host, port, transport: UDP, named: false });
+  const at = (host: string, port = 0) => ({
+    uri: `sip:${host}`,
+    secured: false,
+    host,
+    port,
+    transport: UDP,
+    named: false,
+  });
 
   it('does not wait for numeric upstreams, and has them', async () => {
     const resolver = { query: () => new Promise<Answer>(() => {}) };

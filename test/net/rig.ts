@@ -36,6 +36,7 @@ export class Recorder implements NetHandler {
   readonly opens: number[] = [];
   readonly connects: Array<{ slot: number; error: number }> = [];
   readonly closes: Array<{ slot: number; cause: number }> = [];
+  readonly unsecureds: string[] = [];
   readonly unsents: string[] = [];
   readonly backlogs: number[] = [];
   readonly introductions: Array<{ slot: number; local: boolean }> = [];
@@ -110,6 +111,10 @@ export class Recorder implements NetHandler {
 
   connected(slot: number, error: number): void {
     this.#call('connected', () => this.connects.push({ slot, error }));
+  }
+
+  unsecured(_slot: number, reason: string): void {
+    this.#call('unsecured', () => this.unsecureds.push(reason));
   }
 
   unsent(_slot: number, start: number, end: number): void {
@@ -201,6 +206,7 @@ export class Rig {
     const eventfd = own(createEventfd());
     this.net = new FfiNet({
       nodeSockets: false,
+      ssl: undefined,
       listeners,
       sockets,
       epoll,

@@ -104,4 +104,5 @@ process.on('message', ({ id, ask, shard, ms }: Ask) => {
 const stop = () => void running.stop().finally(() => process.exit(0));
 process.on('disconnect', stop);
 process.on('SIGTERM', stop);
+process.on('SIGHUP', () => running.reload());
 process.send?.('ready');

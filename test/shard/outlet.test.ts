@@ -68,6 +68,7 @@ beforeEach(() => {
     1,
     () => now,
     TCP_LISTENER,
+    [],
     (to) => `${to}` === CORE,
   );
   outlet.connections = connections;
