@@ -25,8 +25,10 @@ export const WSS = 5;
 
 export const TRANSPORTS = ['', 'UDP', 'TCP', 'TLS', 'WS', 'WSS'];
 
-/** Where a URI or a Via names no port (RFC 3261 19.1.2, 18.1.1). */
-export const defaultPort = (transport: number): number => (transport === TLS ? 5061 : 5060);
+const DEFAULT_PORTS = [5060, 5060, 5060, 5061, 80, 443];
+
+/** Where a URI or a Via names no port (RFC 3261 19.1.2, 18.1.1; RFC 7118 5.5). */
+export const defaultPort = (transport: number): number => DEFAULT_PORTS[transport];
 
 export function transportCode(buf: Uint8Array, start: number, end: number): number {
   if (equalsNoCase(buf, start, end, UDP_NAME)) return UDP;

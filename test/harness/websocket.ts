@@ -96,7 +96,7 @@ export class WsAgent extends Agent {
     });
     await once(socket, 'connect');
     if (options.tls) {
-      socket = connectTls({ ...options.tls, socket });
+      socket = connectTls({ host: peer.host, ...options.tls, socket });
       await once(socket, 'secureConnect');
     }
     const key = randomBytes(16).toString('base64');

@@ -86,7 +86,7 @@ export class Door {
     let socket: Socket = connect({ ...this.address, localAddress: freshHost() });
     await once(socket, 'connect');
     if (this.tls) {
-      socket = connectTls({ ...this.tls, socket });
+      socket = connectTls({ host: this.address.host, ...this.tls, socket });
       await once(socket, 'secureConnect');
     }
     return new Connection(socket);
