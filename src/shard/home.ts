@@ -438,7 +438,9 @@ export class LocalHome implements Home {
     const { flows, own, proxy } = this.#p;
     flows.ensureToken(this.#slot);
     const listener = this.#listener;
-    writeRecordRoute(proxy.insertRecordRoute(), own, flows.table, this.#slot, listener, listener, false);
+    const w = proxy.insertRecordRoute();
+    const { message: m } = this.#p.exchange;
+    writeRecordRoute(w, own, flows.table, this.#slot, listener, listener, isSips(m));
   }
 
   /** RFC 3261 16.5, RFC 3327 5.4: the Contact becomes the Request-URI, the rest of the Path becomes Route. */
