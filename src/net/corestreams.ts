@@ -21,6 +21,7 @@ import type { FlowTable } from '../shared/flow-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
 import { CoreSecure } from './coresecure.ts';
 import { Endpoint } from './endpoint.ts';
+import { HANDSHAKE_MS, Handshakes, MAX_HANDSHAKES } from './handshakes.ts';
 import type { Hosts } from './hosts.ts';
 import { Kept } from './kept.ts';
 import type { NetHandler } from './net.ts';
@@ -41,9 +42,6 @@ const CLOSED = 5;
 const WRITE = 64 * 1024;
 const LINGER_MS = 1_000;
 const USER_TIMEOUT_MS = 30_000;
-/** As in rawstreams.ts. */
-const HANDSHAKE_MS = 10_000;
-const MAX_HANDSHAKES = 4_096;
 const EPROTO = 71;
 /** The lexer sets a sentinel behind a message. */
 const SENTINEL = 1;
@@ -65,8 +63,6 @@ class CoreStream implements Chain {
   inFlight = 0;
   since = 0;
   lingerUntil = 0;
-  /** the handshake must be done by then */
-  handshakeUntil = 0;
   /** of a secured connection that we open: whom it must reach */
   host: string | undefined;
   identities: readonly string[] | undefined;
@@ -117,7 +113,7 @@ export class CoreStreams {
   readonly #closed: CoreStream[] = [];
   readonly #lingering: CoreStream[] = [];
   readonly #undrained = new Set<CoreStream>();
-  readonly #handshaking = new Set<CoreStream>();
+  readonly #handshakes = new Handshakes<CoreStream>();
   /** whose first octets are read for a PROXY header, before their handshake */
   readonly #fronts = new Set<net.Socket>();
   #secure: CoreSecure | undefined;
@@ -163,7 +159,7 @@ export class CoreStreams {
   /** The same through a handshake. False: there are too many, or no certificate. */
   acceptedSecured(slot: number, raw: net.Socket): boolean {
     const secure = this.#secure;
-    if (!secure || this.#handshaking.size + this.#fronts.size >= MAX_HANDSHAKES) {
+    if (!secure || this.#handshakes.isFull || this.#fronts.size >= MAX_HANDSHAKES) {
       this.#counters.inc(Counter.tlsRefused);
       return false;
     }
@@ -230,13 +226,12 @@ export class CoreStreams {
 
   #awaitHandshake(stream: CoreStream): void {
     stream.state = HANDSHAKING;
-    stream.handshakeUntil = this.#now() + HANDSHAKE_MS;
-    this.#handshaking.add(stream);
+    this.#handshakes.begin(stream, this.#now());
     this.#woken();
   }
 
   #shaken(stream: CoreStream, socket: TLSSocket): void {
-    this.#handshaking.delete(stream);
+    this.#handshakes.end(stream);
     stream.state = OPEN;
     this.#counters.inc(Counter.tlsHandshakes);
     if (socket.isSessionReused()) this.#counters.inc(Counter.tlsResumed);
@@ -599,7 +594,7 @@ export class CoreStreams {
     stream.out.release();
     stream.first = stream.last = -1;
     this.#undrained.delete(stream);
-    this.#handshaking.delete(stream);
+    this.#handshakes.end(stream);
     this.#closed.push(stream);
     this.#woken();
   }
@@ -618,15 +613,11 @@ export class CoreStreams {
       }
     }
     lingering.length = kept;
-    // in the order of their deadlines
-    for (const stream of this.#handshaking) {
-      if (stream.handshakeUntil > now) {
-        next = Math.min(next, stream.handshakeUntil);
-        break;
-      }
+    const handshake = this.#handshakes.expire(now, (stream) => {
       this.#counters.inc(Counter.tlsTimeouts);
       this.#unshaken(stream, 'no handshake in its time');
-    }
+    });
+    next = Math.min(next, handshake);
     for (const stream of this.#undrained) {
       if (stream.inFlight === 0) continue;
       if (stream.since + USER_TIMEOUT_MS <= now)
@@ -658,7 +649,7 @@ export class CoreStreams {
     }
     this.#streams.clear();
     this.#undrained.clear();
-    this.#handshaking.clear();
+    this.#handshakes.clear();
     for (const list of [this.#dirty, this.#closed, this.#lingering]) list.length = 0;
   }
 }

@@ -8,8 +8,8 @@
  * a reader that is too slow is closed with WRITE_QUEUE, never grown for; `closed` is told once per
  * stream and never from inside a call of the handler's own.
  *
- * A secured stream is told of when its handshake is done. Until then it is nobody's: it has HANDSHAKE_MS for it,
- * at most MAX_HANDSHAKES are in progress, and a round does so many steps of them that others have their turn.
+ * A secured stream is told of when its handshake is done. Until then it is nobody's: time and number are bounded
+ * (handshakes.ts), and a round does so many steps of them that others have their turn.
  *
  * The descriptor is closed here and only here. The flow record tells main what it would have to close
  * if this shard died (fd, socket cookie), and whether the stream was quiet (PARTIAL_IN, UNDRAINED_OUT).
@@ -37,10 +37,12 @@ import type { FlowTable } from '../shared/flow-table.ts';
 import type { SslTable } from '../shared/ssl-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
 import { Endpoint } from './endpoint.ts';
+import { Handshakes } from './handshakes.ts';
 import type { NetHandler } from './net.ts';
 import { MAX_HEADER, PING } from './proxyheader.ts';
 import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
 import { type Secured, SecureStreams } from './securestream.ts';
+import { Segments } from './segments.ts';
 import type { Serving } from './serving.ts';
 
 const CONNECTING = 0;
@@ -57,11 +59,6 @@ const READ_BUDGET = 4;
 const LINGER_MS = 1_000;
 /** The kernel gives up on a peer that acknowledges nothing for this long. */
 const USER_TIMEOUT_MS = 30_000;
-const SEGMENTS = 8_192;
-/** A TLS handshake must be done by then. Over a bad mobile network it takes two or three seconds. */
-const HANDSHAKE_MS = 10_000;
-/** Handshakes in progress: their state is some 50 KiB each. Who comes on top is reset, and may go elsewhere. */
-export const MAX_HANDSHAKES = 4_096;
 /** Steps of handshakes in one round, of some 0.3 ms each: the epoll set gives the others in the next rounds. */
 const HANDSHAKE_BUDGET = 16;
 
@@ -116,19 +113,16 @@ export class RawStreams {
   readonly #now: () => number;
   readonly #secure: SecureStreams | undefined;
   readonly #streams = new Map<number, RawStream>();
-  readonly #segmentStart = new Int32Array(SEGMENTS);
-  readonly #segmentEnd = new Int32Array(SEGMENTS);
-  readonly #segmentNext = new Int32Array(SEGMENTS);
-  #segments = 0;
+  readonly #segments = new Segments();
+  readonly #segmentStart = this.#segments.start;
+  readonly #segmentEnd = this.#segments.end;
+  readonly #segmentNext = this.#segments.next;
   readonly #dirty: RawStream[] = [];
   /** slot, start, end of what could not be written */
   readonly #lost: number[] = [];
   readonly #closed: RawStream[] = [];
   readonly #lingering: RawStream[] = [];
-  /** in the order of their deadlines, from `#firstHandshake` on */
-  readonly #handshaking: RawStream[] = [];
-  #firstHandshake = 0;
-  #handshakes = 0;
+  readonly #handshakes = new Handshakes<RawStream>();
   #steps = 0;
   /** OpenSSL holds octets of theirs that have not been read */
   #unread: RawStream[] = [];
@@ -190,7 +184,7 @@ export class RawStreams {
 
   #begin(slot: number, host: string | undefined): Secured | undefined {
     if (!this.#secure || !isSecured(this.#flows.transport(slot))) return undefined;
-    return this.#secure.begin(slot, host, this.#now() + HANDSHAKE_MS);
+    return this.#secure.begin(slot, host);
   }
 
   /** 0, or an errno. `host` for a secured one: whom the certificate must name. */
@@ -212,15 +206,14 @@ export class RawStreams {
 
   /** False: there are too many, and this one ends. */
   #awaitHandshake(stream: RawStream): boolean {
-    if (this.#handshakes >= MAX_HANDSHAKES) {
+    if (this.#handshakes.isFull) {
       this.#counters.inc(Counter.tlsRefused);
       setLinger0(stream.fd);
       this.#end(stream, Cause.TLS);
       return false;
     }
     stream.state = HANDSHAKING;
-    this.#handshakes++;
-    this.#handshaking.push(stream);
+    this.#handshakes.begin(stream, this.#now());
     return true;
   }
 
@@ -246,7 +239,7 @@ export class RawStreams {
       this.#unshaken(stream, secure.reason, handler);
       return;
     }
-    this.#handshakes--;
+    this.#handshakes.end(stream);
     stream.state = OPEN;
     if (blocked || partial || secured.host !== undefined) this.#interest(stream);
     if (secured.host === undefined) handler.opened(stream.slot);
@@ -260,28 +253,12 @@ export class RawStreams {
     else this.#unconnected(stream, EPROTO, handler);
   }
 
-  /** Ends those whose time is over. When the next one's is, or Infinity. */
   #expire(now: number, handler: NetHandler): number {
-    const list = this.#handshaking;
     this.#steps = 0;
-    for (; this.#firstHandshake < list.length; this.#firstHandshake++) {
-      const stream = list[this.#firstHandshake];
-      if (stream.state !== HANDSHAKING) continue;
-      const { until } = stream.secured as Secured;
-      if (until > now) {
-        if (this.#firstHandshake > MAX_HANDSHAKES) this.#forget();
-        return until;
-      }
+    return this.#handshakes.expire(now, (stream) => {
       this.#counters.inc(Counter.tlsTimeouts);
       this.#unshaken(stream, 'no handshake in its time', handler);
-    }
-    this.#forget();
-    return Number.POSITIVE_INFINITY;
-  }
-
-  #forget(): void {
-    this.#handshaking.splice(0, this.#firstHandshake);
-    this.#firstHandshake = 0;
+    });
   }
 
   /** Reads on where OpenSSL has more than a turn was given. */
@@ -321,8 +298,7 @@ export class RawStreams {
       this.#flows.setLocal(stream.slot, at.a0, at.a1, at.a2, at.a3, at.port);
     if (stream.secured) {
       stream.state = HANDSHAKING;
-      this.#handshakes++;
-      this.#handshaking.push(stream);
+      this.#handshakes.begin(stream, this.#now());
       this.#interest(stream);
       return true;
     }
@@ -510,24 +486,12 @@ export class RawStreams {
   send(slot: number, start: number, end: number): boolean {
     const stream = this.#streams.get(slot);
     if (!stream || stream.state > OPEN) return false;
-    if (stream.last >= 0 && this.#segmentEnd[stream.last] === start) {
-      this.#segmentEnd[stream.last] = end;
-      return true;
-    }
-    if (this.#segments === SEGMENTS) {
+    if (this.#segments.full) {
       this.#arena.flush();
       if (stream.state > OPEN) return false;
     }
-    const i = this.#segments++;
-    this.#segmentStart[i] = start;
-    this.#segmentEnd[i] = end;
-    this.#segmentNext[i] = -1;
-    if (stream.last >= 0) this.#segmentNext[stream.last] = i;
-    else {
-      stream.first = i;
-      this.#mark(stream);
-    }
-    stream.last = i;
+    if (stream.first < 0) this.#mark(stream);
+    this.#segments.append(stream, start, end);
     return true;
   }
 
@@ -547,7 +511,7 @@ export class RawStreams {
       if (stream.state === DRAINING && stream.out < 0) this.#finish(stream, now);
     }
     dirty.length = 0;
-    this.#segments = 0;
+    this.#segments.empty();
   }
 
   #write(stream: RawStream, handler: NetHandler): void {
@@ -744,7 +708,7 @@ export class RawStreams {
 
   #end(stream: RawStream, cause: number): void {
     if (stream.state === CLOSED) return;
-    if (stream.state === HANDSHAKING) this.#handshakes--;
+    if (stream.state === HANDSHAKING) this.#handshakes.end(stream);
     else if (stream.secured && stream.state === OPEN && !isBroken(cause))
       this.#secure?.notify(stream.secured);
     stream.state = CLOSED;
@@ -797,8 +761,8 @@ export class RawStreams {
     }
     this.#streams.clear();
     // Within a round there may be some that wait for its end: their descriptors are closed now.
-    for (const list of [this.#dirty, this.#closed, this.#lingering, this.#handshaking, this.#unread])
-      list.length = 0;
+    for (const list of [this.#dirty, this.#closed, this.#lingering, this.#unread]) list.length = 0;
+    this.#handshakes.clear();
   }
 }
 

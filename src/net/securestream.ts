@@ -54,8 +54,6 @@ export class Secured {
   ssl: bigint;
   /** of a connection that we open: whom it must reach; undefined: the peer came to us */
   readonly host: string | undefined;
-  /** the handshake must be done by then, ms */
-  readonly until: number;
   /** OpenSSL cannot read on before it has written something */
   blocked = false;
   /** the first octets have come in part */
@@ -63,10 +61,9 @@ export class Secured {
   /** the domains of the peer's certificate, where one was asked for and shown */
   identities: readonly string[] | undefined;
 
-  constructor(ssl: bigint, host: string | undefined, until: number) {
+  constructor(ssl: bigint, host: string | undefined) {
     this.ssl = ssl;
     this.host = host;
-    this.until = until;
   }
 }
 
@@ -98,8 +95,8 @@ export class SecureStreams {
   }
 
   /** The state of a stream that begins, or that a predecessor of this shard has left; `host` for one of our own. */
-  begin(slot: number, host: string | undefined, until: number): Secured {
-    const secured = new Secured(this.#table.get(slot), host, until);
+  begin(slot: number, host: string | undefined): Secured {
+    const secured = new Secured(this.#table.get(slot), host);
     if (secured.ssl !== NULL) this.#identify(secured);
     return secured;
   }

@@ -5,6 +5,7 @@
  * (RFC 5658: the side that a route set is read from finds an address that it can use; both URIs carry
  * the same token).
  */
+import { isSecured } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import { AddressView, UriView } from '../wire/address.ts';
 import { ascii, latin1 } from '../wire/chars.ts';
@@ -69,7 +70,8 @@ export function pathValue(
 
 /**
  * Record-Route lines with the token of a client's flow. `upper` is the listener of the side that the
- * request goes to: its URI stands on top. `lower` is that of the side it came from.
+ * request goes to: its URI stands on top. `lower` is that of the side it came from. `sips`: the Request-URI is (16.6
+ * step 4); a side in the clear has no such URI.
  */
 export function writeRecordRoute(
   w: Writer,
@@ -81,7 +83,7 @@ export function writeRecordRoute(
   sips: boolean,
 ): void {
   for (const listener of differ(own, upper, lower) ? [upper, lower] : [upper]) {
-    w.bytes(sips ? RECORD_ROUTE_SIPS : RECORD_ROUTE);
+    w.bytes(sips && isSecured(own.listeners[listener].transport) ? RECORD_ROUTE_SIPS : RECORD_ROUTE);
     token(w, table, slot);
     w.bytes(own.listeners[listener].route);
     w.bytes(END);

@@ -405,7 +405,7 @@ export class RequestProxy {
         this.#slot,
         listener,
         source.listener,
-        false,
+        this.#target.scheme === SIPS,
       );
     }
     this.downFlow(this.#slot, this.#generation, listener);
@@ -586,7 +586,7 @@ export class RequestProxy {
       slot,
       upper,
       source.listener,
-      false,
+      this.#target.scheme === SIPS,
     );
     return true;
   }

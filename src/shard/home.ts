@@ -500,8 +500,9 @@ export class LocalHome implements Home {
   #recordCallee(): void {
     const { exchange, flows, own, proxy } = this.#p;
     flows.ensureToken(this.#slot);
-    const caller = exchange.source.listener;
-    writeRecordRoute(proxy.insertRecordRoute(), own, flows.table, this.#slot, this.#listener, caller, false);
+    const { message: m, source } = exchange;
+    const w = proxy.insertRecordRoute();
+    writeRecordRoute(w, own, flows.table, this.#slot, this.#listener, source.listener, asksTls(m));
   }
 
   /** RFC 3261 16.5, RFC 3327 5.4: the Contact becomes the Request-URI, the rest of the Path becomes Route. */

@@ -136,7 +136,7 @@ describe.each(VERSIONS)('with %s a listener', (version) => {
         const outcome = await visit(site, { ...certificate, ...only(version) });
         expect('refused' in outcome).toBe(client !== 'none');
         if (client === 'none') continue;
-        await site.server.stateBecomes((s) => s.counters.tlsFailures === failures + 1);
+        await site.server.stateBecomes((s) => s.counters.tlsFailures > failures); // earlier ones may count late
       }
       if (client === 'none') return;
       await site.logged('tls-failure', (l) => /local issuer|certificate/i.test(String(l.reason)));

@@ -9,6 +9,7 @@ import type { TcpAgent, UdpAgent } from '../harness/agent.ts';
 import { isCrlf, isFinal, isRequest } from '../harness/inbox.ts';
 import { freshHost } from '../harness/ports.ts';
 import { boundBecomes, call, register, statusOf } from '../harness/registrar.ts';
+import { type Header, unique } from '../harness/sip.ts';
 import { only, pause, SClient, SecuredServer, serves, VERSIONS } from './rig.ts';
 
 let site: SecuredServer;
@@ -219,6 +220,28 @@ describe('a call to a sips address', () => {
     expect(got.message.uri).toMatch(/^sips:/);
     phone.reply(got, 200, 'OK');
     expect((await caller.next(isFinal(callId))).message.status).toBe(200);
+  });
+
+  it('leaves sips in the route set, and the dialog goes on over it [3261-16.6-03]', async () => {
+    const [phone, other] = [await site.phone(), await site.phone()];
+    const sipsUri = (agent: TcpAgent) =>
+      agent.uri('u').replace(/^sip:/, 'sips:').replace(';transport=tls', '');
+    const { aor } = await register(phone, { contactUri: sipsUri(phone) });
+    const callId = unique('dialog-');
+    const contact = `<${sipsUri(other)};ob>`;
+    other.send(other.compose('INVITE', sipsOf(aor), { callId, contact }));
+    const invite = await phone.next(isRequest('INVITE', callId));
+    const routes = invite.message.all('Record-Route');
+    expect(routes.length).toBeGreaterThan(0);
+    for (const route of routes) expect(route).toMatch(/^<sips:/);
+    const copied = routes.map((route): Header => ['Record-Route', route]);
+    phone.reply(invite, 200, 'OK', [...copied, ['Contact', `<${sipsUri(phone)}>`]]);
+    const ok = await other.next(isFinal(callId));
+    expect(ok.message.status).toBe(200);
+    const to = ok.message.fields('To')[0];
+    other.send(other.compose('BYE', sipsUri(phone), { callId, cseq: 2, to, route: routes.toReversed() }));
+    phone.reply(await phone.next(isRequest('BYE', callId)), 200, 'OK');
+    expect((await other.next(isFinal(callId))).message.status).toBe(200);
   });
 
   it('reaches nobody who has not, nor a flow in the clear', async () => {
