@@ -13,6 +13,7 @@ import {
   splitList,
 } from '../wire/nameaddr.ts';
 import { headerName } from '../wire/names.ts';
+import type { Dialog } from './dialog.ts';
 
 export class Incoming {
   /** '' in a response */
@@ -27,6 +28,8 @@ export class Incoming {
   readonly cseqMethod: string;
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly body: Buffer;
+  /** of a 2xx: what its request has formed */
+  dialog: Dialog | undefined;
 
   constructor(m: Message) {
     const { buf } = m;
