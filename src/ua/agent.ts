@@ -197,9 +197,14 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
 
   /** The device has another address: every flow is made anew at once, and not when its keep-alive has failed. */
   networkChanged(): void {
-    for (const flow of this.#flows) flow.abandon('network-changed');
-    this.#set.hurry(this.#agenda.now());
-    this.#retry.set(this.#set.nextDue());
+    if (this.#state !== 'started') return;
+    for (const flow of this.#flows) {
+      if (flow.state === 'registered')
+        this.#tell(flow, { state: 'lost', cause: 'network-changed', retryIn: 0 });
+      flow.close();
+    }
+    this.#set.restart(this.#agenda.now());
+    this.#attempt();
   }
 
   /**

@@ -150,11 +150,6 @@ export class OutboundFlow implements Way {
     );
   }
 
-  /** Gives the flow up, for a reason of ours; the user is told. */
-  abandon(cause: FlowCause): void {
-    if (this.state !== 'idle') this.#lose(cause);
-  }
-
   /** Takes the binding away and closes; resolves when that was answered or the flow is gone. */
   remove(): Promise<void> {
     if (this.state !== 'registered') {

@@ -118,9 +118,12 @@ export class FlowSet {
     return now;
   }
 
-  /** The local network has changed, or the user asks: whatever waits is tried now. The counters stay. */
-  hurry(now: number): void {
-    for (const member of this.members)
-      if (member.dueAt !== Infinity) member.dueAt = Math.min(member.dueAt, now);
+  /** The device has another address: no fault of any proxy, and no reason to wait, as after a boot. The counters stay. */
+  restart(now: number): void {
+    for (const member of this.members) {
+      member.up = false;
+      member.proven = false;
+      member.dueAt = now;
+    }
   }
 }
