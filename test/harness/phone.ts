@@ -16,7 +16,10 @@ import { freePort, freshHost } from './ports.ts';
 import type { Header } from './sip.ts';
 import { COOKIE, stun } from './stun.ts';
 
-const TURNS = 6;
+/** A datagram or a segment to the other side, and its answer. */
+async function settled(): Promise<void> {
+  for (let turns = 0; turns < 6; turns++) await setImmediate();
+}
 
 export class StillClock implements Clock {
   private time = 1_000;
@@ -34,19 +37,20 @@ export class StillClock implements Clock {
     };
   }
 
-  /** Moves on, alarm by alarm, with a turn of the event loop after each. */
+  /** Moves on, alarm by alarm, with time for the network before, between and after them. */
   async advance(ms: number): Promise<void> {
     const until = this.time + ms;
+    await settled();
     for (;;) {
       const [next] = this.alarms.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at);
       if (!next) break;
       this.alarms = this.alarms.filter((a) => a !== next);
       this.time = Math.max(this.time, next.at);
       next.run();
-      // a datagram or a segment to the edge, and its answer
-      for (let turns = 0; turns < TURNS; turns++) await setImmediate();
+      await settled();
     }
     this.time = until;
+    await settled();
   }
 }
 
