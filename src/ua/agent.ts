@@ -457,7 +457,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
       const timer = this.#agenda.timer((now) => {
         if (now >= until) {
           end(() => reject(new UserAgentError('no-ack', 'the 2xx was not acknowledged')));
-          void call.bye().catch(() => {});
+          dialog.request('BYE').catch(() => {}); // 13.3.1.4
           call.finish('no-ack');
           return;
         }

@@ -45,6 +45,8 @@ export type Outcome =
 /** 5627 4.1: a transaction may last so long, and the binding has to outlive it. */
 const TRANSACTION_S = 32;
 const DEFAULT_EXPIRES = 3600;
+/** A registrar that grants nothing with a 2xx is asked again after this, and not in a loop. */
+const NOTHING_GRANTED_S = 30;
 
 export class Registration {
   readonly options: RegistrationOptions;
@@ -135,7 +137,9 @@ export class Registration {
     this.expiresAt = now + expires * 1000;
     // 5627-4.2-02, and a little earlier at random, so that a crowd that came together spreads
     const latest =
-      expires > 2 * TRANSACTION_S ? Math.min(expires - TRANSACTION_S, expires * 0.9) : expires / 2;
+      expires > 2 * TRANSACTION_S
+        ? Math.min(expires - TRANSACTION_S, expires * 0.9)
+        : expires / 2 || NOTHING_GRANTED_S;
     this.refreshAt = now + latest * 1000 * (0.9 + 0.1 * random());
     this.serviceRoute = response.list('service-route');
     this.publicGruu = gruu(own, 'pub-gruu');
