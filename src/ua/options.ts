@@ -19,7 +19,7 @@ export interface UserAgentOptions {
   /** in From, and in To of a REGISTER */
   displayName?: string;
   /** with `user` (default: the user of the AOR); or an `account` of one's own */
-  password?: string;
+  password?: string | undefined;
   user?: string;
   account?: Account;
   /** the outbound-proxy-set: one to four SIP URIs, in order of preference */
