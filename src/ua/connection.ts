@@ -7,7 +7,8 @@
  * away with the flow, the ICMP errors of a connected socket, and the local address that the kernel chose for this
  * peer. It also needs neither a flow table nor 166 MiB of arena.
  *
- * A stream is any Duplex: TLS and WebSocket come in by a `Dial` of their own, under their transport code.
+ * A stream is any Duplex: TLS (tls.ts) and what else there is come in by a `Dial` of their own, under their transport
+ * code.
  * `closed` is told once, and nothing after it. A peer that does not read is cut off at MOST_WAITING.
  */
 import dgram from 'node:dgram';
@@ -25,7 +26,7 @@ export type Ending = 'refused' | 'closed' | 'reset' | 'icmp' | 'malformed' | 'wr
 
 export interface ConnectionHandler {
   opened(): void;
-  /** One whole message; buf[end] may be overwritten during the call (the lexer's sentinel). */
+  /** One whole message; buf[end] is there and may be another value during the call (the lexer's sentinel). */
   message(buf: Uint8Array, start: number, end: number): void;
   pong(): void;
   stun(bytes: Buffer): void;
@@ -48,6 +49,8 @@ export interface Connection {
 }
 
 export interface DialOptions {
+  /** host of the URI that the target was found for: whom a certificate has to name */
+  domain: string;
   /** numeric address to send from */
   localAddress?: string | undefined;
 }
@@ -225,5 +228,3 @@ class DatagramConnection implements Connection {
 
 export const dialUdp: Dial = ({ address }, handler, { localAddress }) =>
   new DatagramConnection(address, handler, localAddress);
-
-export const DIALS: Readonly<Record<number, Dial>> = { [UDP]: dialUdp, [TCP]: dialTcp };

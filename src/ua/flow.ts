@@ -7,11 +7,9 @@
  * failed when all have. Each attempt and each connection has its own serial: whatever an earlier one still tells is
  * passed over.
  */
-import { randomBytes } from 'node:crypto';
 import type { Session } from '../auth/client.ts';
 import { Endpoint } from '../net/endpoint.ts';
 import type { Target } from '../net/targets.ts';
-import { bindingRequest, ID_BYTES, readBinding } from '../wire/binding.ts';
 import { parseSipUri, type SipUri } from '../wire/uri.ts';
 import { Authentication } from './authentication.ts';
 import type { Agenda, Timer } from './clock.ts';
@@ -19,8 +17,9 @@ import type { Connection, ConnectionHandler, Ending } from './connection.ts';
 import type { Draft, Exchanges } from './exchange.ts';
 import type { Member } from './flowset.ts';
 import type { Incoming } from './incoming.ts';
-import { type Action, DATAGRAM, type Failure, KeepAlive } from './keepalive.ts';
+import type { Failure } from './keepalive.ts';
 import { routeOf, type Settings } from './options.ts';
+import { Pulse } from './pulse.ts';
 import { type Outcome, Registration } from './registration.ts';
 import { RoundTrip } from './stun.ts';
 import { contactOf, type Way } from './way.ts';
@@ -57,7 +56,6 @@ export interface FlowParts {
   instance: string;
 }
 
-const PING = Buffer.from('\r\n\r\n');
 /** As Timer F: a proxy that does not take the connection in that time is not there. */
 const CONNECT_MS = 32_000;
 /** 423, 439 and challenges in one go; more is a server in a loop */
@@ -74,11 +72,10 @@ export class OutboundFlow implements Way {
   state: State = 'idle';
   /** the time of the next REGISTER to replace the present binding, or of the attempt's end */
   readonly #timer: Timer;
-  readonly #keepTimer: Timer;
   readonly #parts: FlowParts;
   readonly #uri: SipUri;
   readonly #trip = new RoundTrip();
-  #keepAlive: KeepAlive;
+  #pulse: Pulse | undefined;
   #targets: Target[] = [];
   #failedTarget: Endpoint | undefined;
   #target: Target | undefined;
@@ -88,8 +85,6 @@ export class OutboundFlow implements Way {
   #again = 0;
   #refreshFailures = 0;
   #tried: Session[] = [];
-  #stunId: Buffer = Buffer.alloc(0);
-  #stunBytes: Buffer = Buffer.alloc(0);
   #removed: (() => void) | undefined;
 
   constructor(member: Member, parts: FlowParts) {
@@ -110,10 +105,8 @@ export class OutboundFlow implements Way {
       keepAlives,
       random,
     });
-    this.#keepAlive = this.#newKeepAlive(false);
-    // two timers a flow, four flows: there is room
+    // one for each of four flows: there is room
     this.#timer = agenda.timer((now) => this.#due(now)) as Timer;
-    this.#keepTimer = agenda.timer((now) => this.#keep(now)) as Timer;
   }
 
   /** URIs for the Route of a request outside of any dialog: what the registrar said, else the proxy. */
@@ -169,9 +162,9 @@ export class OutboundFlow implements Way {
   close(): void {
     this.#serial++;
     this.state = 'idle';
-    this.#keepAlive.stop();
+    this.#pulse?.stop();
+    this.#pulse = undefined;
     this.#timer.set(Infinity);
-    this.#keepTimer.set(Infinity);
     const { connection } = this;
     this.connection = undefined;
     connection?.close();
@@ -193,18 +186,21 @@ export class OutboundFlow implements Way {
     this.peer.copy(target.address);
     this.state = 'connecting';
     this.#timer.set(agenda.now() + CONNECT_MS);
-    this.connection = dial(target, this.#handlerOf(serial), { localAddress: settings.localAddress });
+    this.connection = dial(target, this.#handlerOf(serial), {
+      localAddress: settings.localAddress,
+      domain: this.#uri.host,
+    });
   }
 
   #handlerOf(serial: number): ConnectionHandler {
     const current = () => serial === this.#serial;
-    const { exchanges, agenda } = this.#parts;
+    const { exchanges } = this.#parts;
     return {
       opened: () => {
         if (!current() || !this.connection) return;
         this.state = 'registering';
         this.#timer.set(Infinity);
-        this.#keepAlive = this.#newKeepAlive(!this.connection.reliable);
+        this.#pulse = this.#newPulse(this.connection);
         this.#begin();
         this.#register(false);
       },
@@ -212,21 +208,13 @@ export class OutboundFlow implements Way {
         if (current()) exchanges.receive(this, buf, start, end);
       },
       pong: () => {
-        if (current() && this.#keepAlive.pong()) this.#parts.user.heard(this);
+        if (current()) this.#pulse?.pong();
       },
       stun: (bytes) => {
-        if (!current()) return;
-        const answer = readBinding(bytes, this.#stunId);
-        if (answer === undefined) return;
-        const failure = this.#keepAlive.answered(answer, agenda.now());
-        if (failure) this.#lose(failure);
-        else {
-          this.#parts.user.heard(this);
-          this.#keepTimer.set(this.#keepAlive.nextDue());
-        }
+        if (current()) this.#pulse?.stun(bytes);
       },
       read: () => {
-        if (current()) this.#keep(agenda.now());
+        if (current()) this.#pulse?.read();
       },
       closed: (ending) => {
         if (current()) this.#failed(ending);
@@ -234,9 +222,16 @@ export class OutboundFlow implements Way {
     };
   }
 
-  #newKeepAlive(stun: boolean): KeepAlive {
-    const { random, pings } = this.#parts.settings;
-    return new KeepAlive({ stun, random, defaults: stun ? DATAGRAM : pings, trip: this.#trip });
+  #newPulse(connection: Connection): Pulse {
+    const { agenda, settings, user } = this.#parts;
+    return new Pulse(connection, {
+      agenda,
+      random: settings.random,
+      pings: settings.pings,
+      trip: this.#trip,
+      heard: () => user.heard(this),
+      failed: (failure) => this.#lose(failure),
+    });
   }
 
   #begin(): void {
@@ -300,8 +295,7 @@ export class OutboundFlow implements Way {
         this.#refreshFailures = 0;
         this.#targets = [];
         this.#timer.set(this.registration.refreshAt);
-        this.#keepAlive.agree(now, outcome);
-        this.#keepTimer.set(this.#keepAlive.nextDue());
+        this.#pulse?.agree(outcome);
         user.registered(this, outcome);
         return;
       case 'again':
@@ -343,9 +337,9 @@ export class OutboundFlow implements Way {
 
   #drop(): void {
     this.#serial++;
-    this.#keepAlive.stop();
+    this.#pulse?.stop();
+    this.#pulse = undefined;
     this.#timer.set(Infinity);
-    this.#keepTimer.set(Infinity);
     const { connection } = this;
     this.connection = undefined;
     connection?.close();
@@ -369,32 +363,6 @@ export class OutboundFlow implements Way {
     else if (this.state === 'registered') {
       this.#begin();
       this.#register(false);
-    }
-  }
-
-  #keep(now: number): void {
-    const { connection } = this;
-    if (!connection) return;
-    const action = this.#keepAlive.advance(now, connection.inMessage);
-    if (action !== undefined) this.#act(action, connection);
-    if (connection === this.connection) this.#keepTimer.set(this.#keepAlive.nextDue());
-  }
-
-  #act(action: Action, connection: Connection): void {
-    switch (action) {
-      case 'ping':
-        connection.send(PING);
-        return;
-      case 'stun':
-        this.#stunId = randomBytes(ID_BYTES);
-        this.#stunBytes = bindingRequest(this.#stunId);
-        connection.send(this.#stunBytes);
-        return;
-      case 'stun-again':
-        connection.send(this.#stunBytes);
-        return;
-      default:
-        this.#lose(action);
     }
   }
 }

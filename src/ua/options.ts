@@ -2,16 +2,19 @@
  * What a user agent is made from, checked and filled in before anything is opened: a wrong value throws with code
  * `option` and its name, so that no half-configured endpoint registers.
  */
+import type { ConnectionOptions } from 'node:tls';
 import { type Account, passwordAccount } from '../auth/client.ts';
 import type { TimerValues } from '../transaction/timers.ts';
 import { formatUri, parseSipUri, type SipUri, uriParam } from '../wire/uri.ts';
+import { TCP, TLS, UDP } from '../wire/via.ts';
 import { BACKOFF, type BackoffTimes } from './backoff.ts';
 import { type Clock, systemClock } from './clock.ts';
-import { DIALS, type Dial } from './connection.ts';
+import { type Dial, dialTcp, dialUdp } from './connection.ts';
 import { UserAgentError } from './errors.ts';
 import { isInstance } from './identity.ts';
 import { BATTERY, type Bounds, boundsUpTo, MAINS } from './keepalive.ts';
 import { type Locate, numericOnly } from './locating.ts';
+import { dialTls } from './tls.ts';
 
 export interface UserAgentOptions {
   /** the address-of-record: `sip:dora@example.net` */
@@ -55,7 +58,9 @@ export interface UserAgentOptions {
   clock?: Clock;
   /** in [0, 1) */
   random?: () => number;
-  /** how flows are opened, by transport code; for transports beyond UDP and TCP */
+  /** for TLS: an authority (`ca`), a client certificate (`cert`, `key`); Node's defaults else */
+  tls?: ConnectionOptions;
+  /** how flows are opened, by transport code, for other transports than UDP, TCP and TLS */
   dials?: Readonly<Record<number, Dial>>;
 }
 
@@ -140,7 +145,7 @@ export function checkOptions(options: UserAgentOptions): Settings {
     locate: options.locate ?? numericOnly,
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
-    dials: { ...DIALS, ...options.dials },
+    dials: { [UDP]: dialUdp, [TCP]: dialTcp, [TLS]: dialTls(options.tls), ...options.dials },
   };
 }
 

@@ -63,7 +63,7 @@ export class LooseFlow implements Way {
       const { targets } = await settings.locate(uri, Object.keys(settings.dials).map(Number));
       for (const target of targets) {
         const flow = new LooseFlow(settings, proxy, new Endpoint().copy(target.address));
-        if (await flow.#connect(target, settings, agenda, exchanges, onClosed)) return flow;
+        if (await flow.#connect(target, uri.host, settings, agenda, exchanges, onClosed)) return flow;
       }
     }
     return undefined;
@@ -71,6 +71,7 @@ export class LooseFlow implements Way {
 
   #connect(
     target: Target,
+    domain: string,
     settings: Settings,
     agenda: Agenda,
     exchanges: Exchanges,
@@ -102,7 +103,7 @@ export class LooseFlow implements Way {
           read: () => {},
           closed: end,
         },
-        { localAddress },
+        { localAddress, domain },
       );
       timer?.set(agenda.now() + CONNECT_MS);
     });

@@ -8,7 +8,14 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
+import {
+  type ConnectionOptions,
+  connect as connectTls,
+  createServer as createTlsServer,
+  TLSSocket,
+  type TlsOptions,
+  Server as TlsServer,
+} from 'node:tls';
 import { type Arrival, arrivalOf, Inbox, isCrlf, isStun, isTrying } from './inbox.ts';
 import { type Header, newBranch, type RequestOptions, request, response } from './sip.ts';
 import { parseStun, stun } from './stun.ts';
@@ -266,7 +273,7 @@ export class TcpAgent extends Agent {
 
 /** A core that listens on TCP: one inbox over all connections that the server opens to it. */
 export class TcpCore extends Agent {
-  readonly transport = 'TCP';
+  readonly transport: 'TCP' | 'TLS';
   readonly connections: TcpAgent[] = [];
   private readonly server: Server;
 
@@ -274,15 +281,23 @@ export class TcpCore extends Agent {
     const bound = server.address() as { address: string; port: number };
     super(name, bound.address, bound.port);
     this.server = server;
-    server.on('connection', (socket) => {
+    const secured = server instanceof TlsServer;
+    this.transport = secured ? 'TLS' : 'TCP';
+    server.on(secured ? 'secureConnection' : 'connection', (socket: Socket) => {
       const connection = TcpAgent.accepted(socket, this);
       this.connections.push(connection);
       socket.once('close', () => this.connections.splice(this.connections.indexOf(connection), 1));
     });
   }
 
-  static async open(options: { host: string; port?: number; name?: string }): Promise<TcpCore> {
-    const server = createServer();
+  /** `tls`: certificate and key, for a core or an edge that speaks TLS. */
+  static async open(options: {
+    host: string;
+    port?: number;
+    name?: string;
+    tls?: TlsOptions;
+  }): Promise<TcpCore> {
+    const server = options.tls ? createTlsServer(options.tls) : createServer();
     server.listen({ host: options.host, port: options.port ?? 0, exclusive: true });
     await once(server, 'listening');
     return new TcpCore(options.name ?? 'TCP core', server);

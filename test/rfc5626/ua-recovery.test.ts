@@ -1,5 +1,7 @@
 /** How the user agent comes back: which waits, which counter, which registration. RFC 5626 4.5 and Appendix A. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { Endpoint } from '../../src/net/endpoint.ts';
+import type { Locate } from '../../src/ua/locating.ts';
 import type { TcpCore } from '../harness/agent.ts';
 import { isCrlf, isRequest } from '../harness/inbox.ts';
 import { accept, answering, Desk, type Phone, registered } from '../harness/phone.ts';
@@ -189,6 +191,31 @@ describe('a device that gets another address', () => {
 });
 
 describe('an agent that is stopped', () => {
+  it('opens nothing when DNS answers afterwards; nor does an attempt that another has replaced', async () => {
+    const edge = await desk.tcp();
+    const address = Endpoint.parse(edge.host, edge.port) as Endpoint;
+    const answers: (() => void)[] = [];
+    const locate: Locate = () =>
+      new Promise((resolve) => {
+        const target = { transport: 2, host: 'edge.test', address, priority: 0, weight: 0 };
+        answers.push(() => resolve({ targets: [target], failure: '', ttl: 1 }));
+      });
+    const phone = desk.phone(['sip:edge.test'], { locate });
+    phone.start();
+    phone.agent.networkChanged();
+    expect(answers).toHaveLength(2);
+    for (const answer of answers) answer();
+    await accept(edge);
+    await phone.event('registered');
+    expect(edge.connections).toHaveLength(1);
+    phone.agent.networkChanged();
+    await phone.agent.stop({ remove: false });
+    answers[2]();
+    await phone.advance(1);
+    expect(edge.arrivals).toEqual([]);
+    expect(edge.connections).toEqual([]);
+  });
+
   it('sends nothing any more, whatever was due', async () => {
     const edge = await desk.tcp();
     const phone = desk.phone([edge]);

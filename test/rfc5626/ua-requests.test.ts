@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import { isFinal, isRequest } from '../harness/inbox.ts';
 import { answering, Desk, grant, proxyUri, registered } from '../harness/phone.ts';
-import { compose, newBranch, parseNameAddr } from '../harness/sip.ts';
+import { compose, newBranch, parseNameAddr, response } from '../harness/sip.ts';
 
 const desk = new Desk();
 afterEach(() => desk.close());
@@ -116,6 +116,23 @@ describe('a request of the user agent', () => {
     expect(second.message.via[0].branch).not.toBe(first.message.via[0].branch);
     expect(second.message.header('Proxy-Authorization')).toMatch(/^Digest username="dora", .*nonce="n1"/);
     edge.reply(second, 200, 'OK');
+    expect((await answer).status).toBe(200);
+  });
+
+  it('takes no response whose branch is not exactly its own', async () => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    await registered(phone, edge);
+    const answer = phone.agent.request('MESSAGE', BOB);
+    const got = await edge.next(isRequest('MESSAGE'));
+    const good = response(got.message, 200, 'OK').toString('latin1');
+    const forged = good.replace(/(branch=[^;]*)[0-9a-f]/, (_all, start: string) => `${start}x`);
+    edge.send(Buffer.from(forged.replace(' 200 OK', ' 403 Forbidden'), 'latin1'));
+    edge.send(
+      Buffer.from(good.replace(/(\r\nVia: [^\r]*)/, '$1, SIP/2.0/TCP other.test;branch=z9hG4bKo'), 'latin1'),
+    );
+    edge.send(Buffer.from(good, 'latin1'));
+    expect((await answer).headers.filter(([name]) => name === 'via')).toHaveLength(1);
     expect((await answer).status).toBe(200);
   });
 
