@@ -28,6 +28,7 @@ import type { Incoming } from './incoming.ts';
 import { checkOptions, type Settings, type UserAgentOptions } from './options.ts';
 import { type MessageOptions, payloadOf } from './payload.ts';
 import { Queue } from './queue.ts';
+import { keepOf } from './registration.ts';
 import { IncomingRequest } from './request.ts';
 import { transact } from './transact.ts';
 import { LooseFlow, type Way } from './way.ts';
@@ -231,6 +232,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         exchanges: this.#exchanges,
         carrier: way,
         signal: options.signal,
+        keep: way.asksKeep && FORMS_DIALOG.has(method),
         draft: () => {
           last = make.next();
           return last;
@@ -239,6 +241,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
       if (FORMS_DIALOG.has(method) && response.status < 300 && last) {
         const dialog = Dialog.ofAnswer(response, last, this.#dialogParts(way));
         if (dialog) this.#keep(dialog);
+        if (dialog) way.joined(dialog, keepOf(response));
         response.dialog = dialog;
       }
       return response;
@@ -262,6 +265,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
       carrier: way,
       signal: options.signal,
       provisional: options.provisional,
+      keep: way.asksKeep,
       draft: () => {
         last = make.next();
         return last;
@@ -279,6 +283,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         if (ack) way.connection?.send(ack);
         branches.set(answer.toTag, { call, ack });
         this.#keep(dialog, call);
+        way.joined(dialog, keepOf(answer));
         if (branches.size > 1 || options.signal?.aborted) void call.bye().catch(() => {});
       },
     });
@@ -375,6 +380,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
       onEnd: (dialog: Dialog) => {
         const known = this.#dialogs.get(dialog.key);
         this.#dialogs.delete(dialog.key);
+        way.left(dialog);
         known?.call?.finish('lost');
       },
     };

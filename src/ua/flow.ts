@@ -120,6 +120,11 @@ export class OutboundFlow implements Way {
     return this.connection ? contactOf(this.#parts.settings.user, this.connection) : '';
   }
 
+  /** The registration has its own keep-alives, and they last longer than any dialog. */
+  readonly asksKeep = false;
+  joined(): void {}
+  left(): void {}
+
   /** Forms a flow and registers over it. How it ends is told to the user, once. */
   attempt(): void {
     const { locate, dials } = this.#parts.settings;

@@ -1,7 +1,10 @@
 /**
  * What a request outside of any dialog needs to know of the flow that it goes over; and a flow without a registration,
- * for what is to be said while none is up (RFC 5626 4.3: form a new flow by sending to the next hop). Nothing keeps
- * such a flow alive: it lives until one side closes it.
+ * for what is to be said while none is up (RFC 5626 4.3: form a new flow by sending to the next hop).
+ *
+ * Such a flow is kept alive for the dialogs on it, if the next hop agrees (RFC 6223): `keep` stands in the Via of what
+ * forms the first one, and from a value in the answer until the last of them has ended there are keep-alives. One that
+ * is not answered is the end of them and not of the flow, which lives until one side closes it.
  */
 import { Endpoint } from '../net/endpoint.ts';
 import type { Target } from '../net/targets.ts';
@@ -12,6 +15,8 @@ import type { Agenda, Timer } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { bracketed, type Carrier, type Exchanges } from './exchange.ts';
 import { routeOf, type Settings } from './options.ts';
+import { Pulse } from './pulse.ts';
+import { RoundTrip } from './stun.ts';
 
 export interface Way extends Carrier {
   readonly authentication: Authentication;
@@ -19,6 +24,11 @@ export interface Way extends Carrier {
   readonly route: readonly string[];
   /** the URI of this flow's own address */
   readonly contact: string;
+  /** what forms a dialog is to ask for keep-alives */
+  readonly asksKeep: boolean;
+  /** A dialog has been formed; the topmost Via of the answer had this value of `keep`. */
+  joined(dialog: object, keep: number | undefined): void;
+  left(dialog: object): void;
 }
 
 /** The URI at which requests over this connection come back. */
@@ -35,6 +45,9 @@ export class LooseFlow implements Way {
   readonly route: readonly string[];
   connection: Connection | undefined;
   readonly #user: string;
+  /** those that keep-alives were agreed on for */
+  readonly #dialogs = new Set<object>();
+  #pulse: Pulse | undefined;
 
   private constructor(settings: Settings, proxy: string, peer: Endpoint) {
     this.authentication = new Authentication(settings.account);
@@ -45,6 +58,21 @@ export class LooseFlow implements Way {
 
   get contact(): string {
     return this.connection ? contactOf(this.#user, this.connection) : '';
+  }
+
+  /** 6223-4.3-03: not again once it was agreed on. */
+  get asksKeep(): boolean {
+    return this.#dialogs.size === 0;
+  }
+
+  joined(dialog: object, keep: number | undefined): void {
+    if (keep === undefined) return;
+    this.#dialogs.add(dialog);
+    this.#pulse?.agree({ expect: true, seconds: keep || undefined }); // 6223-5-01: 0 leaves the interval to us
+  }
+
+  left(dialog: object): void {
+    if (this.#dialogs.delete(dialog) && this.#dialogs.size === 0) this.#pulse?.pause(); // 6223-4.2.3-01
   }
 
   close(): void {
@@ -82,6 +110,7 @@ export class LooseFlow implements Way {
       let open = false;
       const end = () => {
         timer?.drop();
+        this.#pulse?.stop();
         this.connection = undefined;
         exchanges.lost(this);
         if (open) onClosed(this);
@@ -95,12 +124,20 @@ export class LooseFlow implements Way {
             open = true;
             timer?.drop();
             this.connection = connection;
+            this.#pulse = new Pulse(connection, {
+              agenda,
+              random: settings.random,
+              pings: settings.pings,
+              trip: new RoundTrip(),
+              heard: () => {},
+              failed: () => {}, // 6223-10-03
+            });
             resolve(true);
           },
           message: (buf, start, stop) => exchanges.receive(this, buf, start, stop),
-          pong: () => {},
-          stun: () => {},
-          read: () => {},
+          pong: () => this.#pulse?.pong(),
+          stun: (bytes) => this.#pulse?.stun(bytes),
+          read: () => this.#pulse?.read(),
           closed: end,
         },
         { localAddress, domain },
