@@ -15,7 +15,7 @@ export interface Clock {
 
 const LONGEST = 2 ** 31 - 1;
 
-/** An agent that waits keeps the process alive by its sockets, not by its alarm. */
+/** An agent keeps the process alive, also while it has no flow and waits for its next attempt. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   alarm: (atMs, run) => {

@@ -44,7 +44,7 @@ export interface Connection {
   /** a message has begun to come in and is not complete */
   readonly inMessage: boolean;
   send(bytes: Uint8Array): void;
-  /** What was sent still goes out. `closed` is told, later. */
+  /** What was sent still goes out. `closed` is told: at once where it was not open yet, else later. */
   close(): void;
 }
 
@@ -106,6 +106,10 @@ class StreamConnection implements Connection {
   close(): void {
     if (this.#ended || this.#closing) return;
     this.#closing = true;
+    if (this.localPort === 0) {
+      this.#end('stopped');
+      return;
+    }
     this.#stream.end();
     // not a time of the protocol: a peer that never closes its side must not hold the descriptor
     setTimeout(() => this.#end('stopped'), CLOSE_MS).unref();

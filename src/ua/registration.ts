@@ -3,8 +3,8 @@
  * and when the next one is due. No sockets, no clock. It lives as long as its URI is in the set: over flows that fail
  * it keeps reg-id and Call-ID and raises CSeq, so that a binding is replaced and temporary GRUUs stay good.
  *
- * `outbound` in Require of the 2xx is the only sign that outbound rules were used. Where it is missing the reg-id is
- * left out of what follows, for a registrar that does not know it would keep one more contact for each flow.
+ * `outbound` in Require of the 2xx is the only sign that outbound rules were used. Where it is missing, refreshes leave
+ * the reg-id out, and the first REGISTER over another flow takes the old contact away: nobody else would.
  */
 import { randomBytes } from 'node:crypto';
 import { headerParam, parseNameAddr, unquote } from '../wire/nameaddr.ts';
@@ -61,6 +61,8 @@ export class Registration {
   expiresAt = Number.NEGATIVE_INFINITY;
   readonly #tag = randomBytes(8).toString('hex');
   #cseq = 0;
+  /** the Contact URI of the binding without outbound that stands */
+  #ordinary: string | undefined;
   #expires: number;
   #asks = true;
   #removing = false;
@@ -81,12 +83,15 @@ export class Registration {
     this.#removing = removing;
     this.#cseq++;
     const outbound = this.#asks ? `;reg-id=${regId}` : '';
+    const stale = this.#ordinary !== undefined && this.#ordinary !== contact;
     return [
       ['From', `<${aor}>;tag=${this.#tag}`],
       ['To', `<${aor}>`],
       ['Call-ID', this.callId],
       ['CSeq', `${this.#cseq} REGISTER`],
       ['Contact', `<${contact}>;+sip.instance="<${instance}>"${outbound}`], // UA-4.1-08
+      // 4.2.1: nothing but the UA removes a contact of an earlier flow where reg-ids are not known
+      ...(stale ? [['Contact', `<${this.#ordinary}>;expires=0`] as [string, string]] : []),
       ['Expires', `${removing ? 0 : this.#expires}`],
       ['Supported', this.#asks ? 'path, outbound, gruu' : 'path, gruu'],
       ...(require && this.#asks ? [['Require', 'outbound'] as [string, string]] : []),
@@ -115,10 +120,11 @@ export class Registration {
     return { kind: 'refused', status, outage: true };
   }
 
-  /** The flow that it went over is gone; the binding, if there is one, is to be replaced. */
+  /** The flow that it went over is gone; the binding, if there is one, is to be replaced. A new flow asks again. */
   lost(): void {
     this.refreshAt = Infinity;
     this.outbound = false;
+    this.#asks = true;
   }
 
   #removed(): Outcome {
@@ -131,6 +137,7 @@ export class Registration {
     const { random, keepAlives = false, insist = false } = this.options;
     this.outbound = this.#asks && response.hasTag('require', 'outbound'); // UA-4.2.1-15
     if (!this.outbound && !insist) this.#asks = false; // UA-4.2.1-16
+    this.#ordinary = this.outbound ? undefined : contact;
     const own = this.#own(response, contact);
     const expires =
       seconds(own && headerParam(own, 'expires')) ?? response.seconds('expires') ?? DEFAULT_EXPIRES;

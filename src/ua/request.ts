@@ -49,12 +49,12 @@ export class IncomingRequest {
   dialog: Dialog | undefined;
   /** with `dialog`: the call that it belongs to */
   call: Call | undefined;
-  /** aborted when the caller cancels */
+  /** aborted when the caller cancels: what is answered then goes nowhere */
   readonly signal: AbortSignal;
   readonly exchange: ServerExchange;
   readonly #user: RequestUser;
   readonly #cancel = new AbortController();
-  /** the last 2xx to an INVITE, for its repetition */
+  /** the last response, for the repetition of a 2xx to INVITE */
   octets: { status: number; reason: string; headers: HeaderList; body: Buffer } | undefined;
   #answered = false;
 
@@ -65,10 +65,7 @@ export class IncomingRequest {
     this.call = call;
     this.#user = user;
     this.signal = this.#cancel.signal;
-    exchange.onCancel = () => {
-      this.#answered = true;
-      this.#cancel.abort();
-    };
+    exchange.onCancel = () => this.#cancel.abort();
   }
 
   get method(): string {
@@ -88,19 +85,29 @@ export class IncomingRequest {
     return this.message.header(name);
   }
 
-  /** Provisional ones as often as wanted, a final one once; a second one throws with code `state`. */
-  respond(status: number, reason = reasonOf(status), options: ResponseOptions = {}): void {
-    void this.#respond(status, reason, options)?.catch(() => {}); // the call's end tells of a missing ACK
+  /**
+   * Provisional ones as often as wanted, a final one once; a second one throws with code `state`. False: nobody waits
+   * for it any more, because it was cancelled or the program took too long.
+   */
+  respond(status: number, reason = reasonOf(status), options: ResponseOptions = {}): boolean {
+    const sent = this.#respond(status, reason, options);
+    if (sent) this.#after(status)?.catch(() => {}); // the call's end tells of a missing ACK
+    return sent;
   }
 
   /** 200 to an INVITE. Resolves with the call when the ACK has come. */
   accept(options: ResponseOptions = {}): Promise<Call> {
     if (this.method !== 'INVITE') throw new UserAgentError('state', `${this.method} is no INVITE`);
-    const call = this.#respond(200, 'OK', options);
-    return call ?? Promise.reject(new UserAgentError('state', 'the INVITE has no Contact'));
+    if (!this.#respond(200, 'OK', options))
+      return Promise.reject(new UserAgentError('aborted', 'the caller has given up'));
+    return this.#after(200) ?? Promise.reject(new UserAgentError('state', 'the INVITE has no Contact'));
   }
 
-  #respond(status: number, reason: string, options: ResponseOptions): Promise<Call> | undefined {
+  #after(status: number): Promise<Call> | undefined {
+    return status >= 200 && status < 300 ? this.#user.accepted(this) : undefined;
+  }
+
+  #respond(status: number, reason: string, options: ResponseOptions): boolean {
     if (!Number.isInteger(status) || status < 101 || status > 699)
       throw new UserAgentError('option', `status ${status}`);
     if (this.#answered) throw new UserAgentError('state', 'it has its final response');
@@ -108,11 +115,9 @@ export class IncomingRequest {
     const all: HeaderList = [...this.#user.headersFor(this, status), ...headers];
     const plain = /[\r\n\0]/.test(reason) ? reasonOf(status) : reason;
     this.#answered = status >= 200;
-    if (!this.exchange.respond(status, plain, all, body) && this.#answered)
-      throw new UserAgentError('state', 'nobody waits for the response any more');
-    if (status < 200 || status > 299) return undefined;
+    if (this.signal.aborted || !this.exchange.respond(status, plain, all, body)) return false;
     this.octets = { status, reason: plain, headers: all, body };
-    return this.#user.accepted(this);
+    return true;
   }
 
   /** Sends the 2xx again. */

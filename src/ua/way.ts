@@ -79,19 +79,24 @@ export class LooseFlow implements Way {
     this.connection?.close();
   }
 
-  /** The first of the proxies that takes a connection; undefined if none does. `onClosed` only after that. */
+  /**
+   * The first of the proxies that takes a connection; undefined if none does. `onClosed` only after that. `signal` ends
+   * the attempt, and the flow.
+   */
   static async open(
     settings: Settings,
     agenda: Agenda,
     exchanges: Exchanges,
     onClosed: (flow: LooseFlow) => void,
+    signal: AbortSignal,
   ): Promise<LooseFlow | undefined> {
     for (const proxy of settings.proxies) {
       const uri = parseSipUri(proxy) as SipUri;
       const { targets } = await settings.locate(uri, Object.keys(settings.dials).map(Number));
       for (const target of targets) {
+        if (signal.aborted) return undefined;
         const flow = new LooseFlow(settings, proxy, new Endpoint().copy(target.address));
-        if (await flow.#connect(target, uri.host, settings, agenda, exchanges, onClosed)) return flow;
+        if (await flow.#connect(target, uri.host, settings, agenda, exchanges, onClosed, signal)) return flow;
       }
     }
     return undefined;
@@ -104,6 +109,7 @@ export class LooseFlow implements Way {
     agenda: Agenda,
     exchanges: Exchanges,
     onClosed: (flow: LooseFlow) => void,
+    signal: AbortSignal,
   ): Promise<boolean> {
     const { localAddress, dials } = settings;
     return new Promise((resolve) => {
@@ -143,6 +149,7 @@ export class LooseFlow implements Way {
         { localAddress, domain },
       );
       timer?.set(agenda.now() + CONNECT_MS);
+      signal.addEventListener('abort', () => connection.close(), { once: true });
     });
   }
 }

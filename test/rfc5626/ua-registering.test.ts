@@ -167,6 +167,22 @@ describe('the answer to a REGISTER', () => {
     expect(message.all('Supported')).not.toContain('outbound');
   });
 
+  it('without outbound leaves it to the agent to take the contact of a broken flow away; the new flow asks again [UA-4.2.1-16]', async () => {
+    const edge = answering(await desk.tcp());
+    const phone = desk.phone([edge], { nextHopAnswersKeepAlives: true });
+    const first = await registered(phone, edge, { outbound: false });
+    await phone.advance(95.1);
+    await edge.connections[0].reset();
+    await phone.event('lost');
+    await phone.advance(0.02);
+    const { message } = await accept(edge);
+    const [now, before] = message.all('Contact').map(parseNameAddr);
+    expect(now.params.get('reg-id')).toBe('1');
+    expect(now.uri).not.toBe(contactOf(first.message).uri);
+    expect([before.uri, before.params.get('expires')]).toEqual([contactOf(first.message).uri, '0']);
+    expect(await phone.event('registered')).toMatchObject({ outbound: true });
+  });
+
   it('439 makes the next one ordinary, at once [UA-4.2.1-20 GR-11.6-01]', async () => {
     const edge = await desk.tcp();
     const phone = desk.phone([edge]);
