@@ -13,23 +13,22 @@
 
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { parseOptionTags } from '../wire/nameaddr.ts';
 import { parseSipUri } from '../wire/uri.ts';
 import { retryDelay } from './backoff.ts';
 import { Call } from './call.ts';
 import { Agenda, type Timer } from './clock.ts';
-import { Dialog, dialogKey, tagged } from './dialog.ts';
+import { Dialog, tagged } from './dialog.ts';
 import { UserAgentError } from './errors.ts';
-import { type Carrier, type Draft, Exchanges, type HeaderList, type ServerExchange } from './exchange.ts';
+import { type Draft, Exchanges, type HeaderList } from './exchange.ts';
 import { type FlowCause, OutboundFlow } from './flow.ts';
 import { FlowSet } from './flowset.ts';
 import { loadIdentity } from './identity.ts';
+import { ALLOW, FORMS_DIALOG, Inbound, SUPPORTED } from './inbound.ts';
 import type { Incoming } from './incoming.ts';
 import { checkOptions, type Settings, type UserAgentOptions } from './options.ts';
 import { type MessageOptions, payloadOf } from './payload.ts';
-import { Queue } from './queue.ts';
 import { keepOf } from './registration.ts';
-import { IncomingRequest } from './request.ts';
+import type { IncomingRequest } from './request.ts';
 import { transact } from './transact.ts';
 import { LooseFlow, type Way } from './way.ts';
 
@@ -63,26 +62,15 @@ export interface InviteOptions extends MessageOptions {
   provisional?: (response: Incoming) => void;
 }
 
-const SUPPORTED = 'outbound, path, gruu';
-const UNDERSTOOD = new Set(['outbound', 'path', 'gruu']);
-const ALLOW = 'INVITE, ACK, CANCEL, BYE, OPTIONS, MESSAGE, INFO, UPDATE, SUBSCRIBE, NOTIFY, REFER';
-const FORMS_DIALOG = new Set(['INVITE', 'SUBSCRIBE', 'REFER']);
-const MOST_WAITING = 64;
-
 export class UserAgent extends EventEmitter<UserAgentEventMap> {
   readonly instance: string;
   readonly #settings: Settings;
   readonly #agenda: Agenda;
   readonly #exchanges: Exchanges;
   readonly #set: FlowSet;
-  readonly #flows: OutboundFlow[];
+  readonly #flows: readonly OutboundFlow[];
   readonly #retry: Timer;
-  readonly #requests = new Queue<IncomingRequest>(MOST_WAITING);
-  readonly #dialogs = new Map<string, { dialog: Dialog; call: Call | undefined }>();
-  /** Call-ID and tag of SUBSCRIBEs under way: a NOTIFY may come before the 2xx */
-  readonly #subscribing = new Set<string>();
-  /** INVITEs whose 2xx waits for its ACK, by dialog */
-  readonly #unacknowledged = new Map<string, (ack: Incoming) => void>();
+  readonly #inbound: Inbound;
   readonly #firstUp = Promise.withResolvers<void>();
   #loose: Promise<LooseFlow | undefined> | undefined;
   readonly #end = new AbortController();
@@ -102,8 +90,13 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     this.#exchanges = new Exchanges({
       agenda: this.#agenda,
       timers: settings.timers,
-      onRequest: (exchange) => this.#came(exchange),
-      onAck: (ack, carrier) => this.#acknowledged(ack, carrier),
+      onRequest: (exchange) => this.#inbound.request(exchange),
+      onAck: (ack) => this.#inbound.ack(ack),
+    });
+    this.#inbound = new Inbound({
+      agenda: this.#agenda,
+      exchanges: this.#exchanges,
+      contact: (way, ob) => this.#contact(way, ob),
     });
     const members = proxies.map((uri, i) => ({ uri, regId: identity.regIds[i] }));
     this.#set = new FlowSet(members, { random, times: backoff, most: flows });
@@ -177,13 +170,12 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     const started = this.#state === 'started';
     this.#state = 'stopped';
     this.#retry.drop();
-    this.#requests.close();
     this.#firstUp.promise.catch(() => {});
     this.#firstUp.reject(new UserAgentError('stopped', 'stopped before a flow was registered'));
     if (started && remove) await Promise.all(this.#flows.map((flow) => flow.remove()));
     for (const flow of this.#flows) flow.close();
     this.#end.abort();
-    for (const { call } of [...this.#dialogs.values()]) call?.finish('lost');
+    this.#inbound.stop();
     this.#agenda.stop();
   }
 
@@ -216,7 +208,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
    * and ACK are the agent's.
    */
   requests(): AsyncIterableIterator<IncomingRequest, undefined> {
-    return this.#requests.items();
+    return this.#inbound.requests.items();
   }
 
   /**
@@ -228,7 +220,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     const way = await this.#way();
     const make = this.#drafts(method, uri, way, payload);
     const waits = `${make.callId} ${make.tag}`;
-    if (method === 'SUBSCRIBE') this.#subscribing.add(waits);
+    if (method === 'SUBSCRIBE') this.#inbound.subscribing.add(waits);
     let last: Draft | undefined;
     try {
       const response = await transact({
@@ -242,14 +234,14 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         },
       });
       if (FORMS_DIALOG.has(method) && response.status < 300 && last) {
-        const dialog = Dialog.ofAnswer(response, last, this.#dialogParts(way));
-        if (dialog) this.#keep(dialog);
+        const dialog = Dialog.ofAnswer(response, last, this.#inbound.dialogParts(way));
+        if (dialog) this.#inbound.keep(dialog);
         if (dialog) way.joined(dialog, keepOf(response));
         response.dialog = dialog;
       }
       return response;
     } finally {
-      this.#subscribing.delete(waits);
+      this.#inbound.subscribing.delete(waits);
     }
   }
 
@@ -279,13 +271,13 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
           if (known.ack) way.connection?.send(known.ack);
           return;
         }
-        const dialog = Dialog.ofAnswer(answer, last, this.#dialogParts(way));
+        const dialog = Dialog.ofAnswer(answer, last, this.#inbound.dialogParts(way));
         if (!dialog) return;
         const call = new Call(dialog, answer);
         const ack = dialog.ack(answer.cseq);
         if (ack) way.connection?.send(ack);
         branches.set(answer.toTag, { call, ack });
-        this.#keep(dialog, call);
+        this.#inbound.keep(dialog, call);
         way.joined(dialog, keepOf(answer));
         if (branches.size > 1 || options.signal?.aborted) void call.bye().catch(() => {});
       },
@@ -373,114 +365,5 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     const gruu = anonymous ? temporaryGruu : publicGruu;
     const uri = `${gruu ?? way.contact}${ob ? ';ob' : ''}`; // UA-4.3-07, 5627-4.4-01
     return `<${uri}>${anonymous ? '' : `;+sip.instance="<${this.instance}>"`}`;
-  }
-
-  #dialogParts(way: Way) {
-    return {
-      exchanges: this.#exchanges,
-      way,
-      contact: this.#contact(way, true),
-      common: [['Supported', SUPPORTED]] as HeaderList,
-      onEnd: (dialog: Dialog) => {
-        const known = this.#dialogs.get(dialog.key);
-        this.#dialogs.delete(dialog.key);
-        way.left(dialog);
-        known?.call?.finish('lost');
-      },
-    };
-  }
-
-  #keep(dialog: Dialog, call?: Call): void {
-    this.#dialogs.set(dialog.key, { dialog, call });
-  }
-
-  /** A request that came and is neither an ACK nor a CANCEL. */
-  #came(exchange: ServerExchange): void {
-    const { request } = exchange;
-    const unknown = parseOptionTags(request.fields('require')).filter((tag) => !UNDERSTOOD.has(tag));
-    if (unknown.length > 0) {
-      exchange.respond(420, 'Bad Extension', [['Unsupported', unknown.join(', ')]]);
-      return;
-    }
-    const known =
-      request.toTag === ''
-        ? undefined
-        : this.#dialogs.get(dialogKey(request.callId, request.toTag, request.fromTag));
-    const early = this.#subscribing.has(`${request.callId} ${request.toTag}`);
-    if (request.toTag !== '' && !known && !early) {
-      exchange.respond(481, 'Call/Transaction Does Not Exist');
-      return;
-    }
-    if (known && !known.dialog.takes(request)) {
-      exchange.respond(500, 'Server Internal Error');
-      return;
-    }
-    if (request.method === 'BYE' && known) {
-      exchange.respond(200, 'OK');
-      if (known.call) known.call.finish('remote');
-      else known.dialog.end();
-      return;
-    }
-    const incoming = new IncomingRequest(exchange, this.#requestUser, known?.dialog, known?.call);
-    if (this.#requests.takers > 0 && this.#requests.put(incoming)) return;
-    incoming.respond(request.method === 'OPTIONS' ? 200 : 480);
-  }
-
-  readonly #requestUser = {
-    headersFor: (request: IncomingRequest, status: number): HeaderList => {
-      const { message, exchange, method } = request;
-      const list: HeaderList = [['Supported', SUPPORTED]];
-      if (method === 'OPTIONS' || status === 405) list.push(['Allow', ALLOW]);
-      if (!FORMS_DIALOG.has(method) || status >= 300) return list;
-      if (!request.dialog)
-        for (const value of message.fields('record-route')) list.push(['Record-Route', value]);
-      list.push(['Contact', this.#contact(exchange.carrier as Way, false)]); // UA-4.1-06
-      return list;
-    },
-    accepted: (request: IncomingRequest): Promise<Call> | undefined => {
-      const { message, exchange, method } = request;
-      if (!FORMS_DIALOG.has(method)) return undefined;
-      if (!request.dialog) {
-        const parts = this.#dialogParts(exchange.carrier as Way);
-        request.dialog = Dialog.ofRequest(message, exchange.tag, parts);
-        if (!request.dialog) return undefined;
-        if (method === 'INVITE') request.call = new Call(request.dialog, message);
-        this.#keep(request.dialog, request.call);
-      }
-      return method === 'INVITE' ? this.#acknowledge(request, request.dialog) : undefined;
-    },
-  };
-
-  /** Repeats the 2xx until its ACK has come. */
-  #acknowledge(request: IncomingRequest, dialog: Dialog): Promise<Call> {
-    const call = request.call as Call;
-    const { values, longest } = this.#exchanges.timers;
-    const until = this.#agenda.now() + longest;
-    const key = `${dialog.key} ${request.message.cseq}`;
-    return new Promise((resolve, reject) => {
-      let interval = values.t1;
-      const end = (settle: () => void) => {
-        timer?.drop();
-        this.#unacknowledged.delete(key);
-        settle();
-      };
-      const timer = this.#agenda.timer((now) => {
-        if (now >= until) {
-          end(() => reject(new UserAgentError('no-ack', 'the 2xx was not acknowledged')));
-          dialog.request('BYE').catch(() => {}); // 13.3.1.4
-          call.finish('no-ack');
-          return;
-        }
-        request.repeat();
-        interval = Math.min(2 * interval, values.t2);
-        timer?.set(Math.min(now + interval, until));
-      });
-      timer?.set(this.#agenda.now() + interval);
-      this.#unacknowledged.set(key, () => end(() => resolve(call)));
-    });
-  }
-
-  #acknowledged(ack: Incoming, _carrier: Carrier): void {
-    this.#unacknowledged.get(`${dialogKey(ack.callId, ack.toTag, ack.fromTag)} ${ack.cseq}`)?.(ack);
   }
 }

@@ -3,7 +3,7 @@
  * for what is to be said while none is up (RFC 5626 4.3: form a new flow by sending to the next hop).
  *
  * Such a flow is kept alive for the dialogs on it, if the next hop agrees (RFC 6223): `keep` stands in the Via of what
- * forms the first one, and from a value in the answer until the last of them has ended there are keep-alives. One that
+ * forms each of them, and from a value in the answer until the last of them has ended there are keep-alives. One that
  * is not answered is the end of them and not of the flow, which lives until one side closes it.
  */
 import { Endpoint } from '../net/endpoint.ts';
@@ -60,10 +60,7 @@ export class LooseFlow implements Way {
     return this.connection ? contactOf(this.#user, this.connection) : '';
   }
 
-  /** 6223-4.3-03: not again once it was agreed on. */
-  get asksKeep(): boolean {
-    return this.#dialogs.size === 0;
-  }
+  readonly asksKeep = true;
 
   joined(dialog: object, keep: number | undefined): void {
     if (keep === undefined) return;

@@ -61,6 +61,28 @@ describe('a dialog on a flow without registration', () => {
     expect(asked).toBe(2);
   });
 
+  it('is served by them as long as it lasts, though another one on the same flow has ended [6223-4.2.3-01]', async () => {
+    const { edge, phone } = await unregistered();
+    let asked = 0;
+    answering(edge, (from) => {
+      asked++;
+      return from;
+    });
+    const first = await called(edge, phone, ';keep=20');
+    const second = await called(edge, phone, ';keep=20');
+    const end = async ({ call }: typeof first) => {
+      const hanging = call.bye();
+      edge.reply(await edge.next(isRequest('BYE')), 200, 'OK');
+      await hanging;
+    };
+    await end(first);
+    await phone.advance(16.1);
+    expect(asked).toBe(1);
+    await end(second);
+    await phone.advance(25);
+    expect(asked).toBe(1);
+  });
+
   it('has none where the 2xx gives no value', async () => {
     const { edge, phone } = await unregistered();
     await called(edge, phone, ';keep');
