@@ -43,6 +43,7 @@ export class LooseFlow implements Way {
   readonly authentication: Authentication;
   readonly peer: Endpoint;
   readonly route: readonly string[];
+  readonly asksKeep = true;
   connection: Connection | undefined;
   readonly #user: string;
   /** those that keep-alives were agreed on for */
@@ -59,8 +60,6 @@ export class LooseFlow implements Way {
   get contact(): string {
     return this.connection ? contactOf(this.#user, this.connection) : '';
   }
-
-  readonly asksKeep = true;
 
   joined(dialog: object, keep: number | undefined): void {
     if (keep === undefined) return;

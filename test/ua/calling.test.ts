@@ -72,6 +72,28 @@ describe('a call that the agent makes', () => {
     expect(acks[1].message.cseq.number).toBe(second.message.cseq.number);
   });
 
+  it('sends to a strict router as RFC 3261 12.2.1.1 says', async () => {
+    const { edge, phone } = await ready();
+    const calling = phone.agent.invite(BOB);
+    const invite = await edge.next(isRequest('INVITE'));
+    edge.send(answer(invite, 200, 'bob', [['Record-Route', '<sip:loose.test;lr>, <sip:strict.test>']]));
+    await calling;
+    const { message } = await edge.next(isRequest('ACK'));
+    expect(message.uri).toBe('sip:strict.test');
+    expect(message.all('Route')).toEqual(['<sip:loose.test;lr>', '<sip:bob@192.0.2.7:5070>']);
+  });
+
+  it('is over when a request in it is answered 481', async () => {
+    const { edge, phone } = await ready();
+    const calling = phone.agent.invite(BOB);
+    edge.send(answer(await edge.next(isRequest('INVITE')), 200, 'bob'));
+    const call = await calling;
+    const info = call.request('INFO');
+    edge.reply(await edge.next(isRequest('INFO')), 481, 'Call/Transaction Does Not Exist');
+    expect((await info).status).toBe(481);
+    expect(await call.ended).toBe('lost');
+  });
+
   it('answers each copy of the 2xx with the same ACK', async () => {
     const { edge, phone } = await ready('udp');
     edge.keepRetransmissions = true;
@@ -282,6 +304,37 @@ describe('a call that comes', () => {
     await edge.next(isFinal());
     edge.send(inside('INFO', 4, tagOf(ok)));
     expect((await edge.next(isFinal())).message.status).toBe(500);
+  });
+
+  it('follows the Contact of a re-INVITE, and repeats the 2xx to that too', async () => {
+    const { edge, phone } = await ready();
+    const requests = phone.agent.requests();
+    edge.send(invite());
+    const accepted = (await requests.next()).value?.accept();
+    const ok = await edge.next(isResponse(200));
+    edge.send(inside('ACK', 1, tagOf(ok)));
+    const call = await accepted;
+    edge.send(inside('INVITE', 2, tagOf(ok), newBranch(), [['Contact', '<sip:bob@192.0.2.99>']]));
+    const again = (await requests.next()).value?.accept({ body: 'again' });
+    await edge.next(isResponse(200));
+    await phone.advance(0.6);
+    await edge.next(isResponse(200));
+    edge.send(inside('ACK', 2, tagOf(ok)));
+    expect(await again).toBe(call);
+    void call?.bye().catch(() => {});
+    expect((await edge.next(isRequest('BYE'))).message.uri).toBe('sip:bob@192.0.2.99');
+  });
+
+  it('that waits for its ACK when the agent is stopped is rejected', async () => {
+    const { edge, phone } = await ready();
+    const requests = phone.agent.requests();
+    edge.send(invite());
+    const rejected = expect((await requests.next()).value?.accept()).rejects.toMatchObject({
+      code: 'stopped',
+    });
+    await edge.next(isResponse(200));
+    await phone.agent.stop({ remove: false });
+    await rejected;
   });
 
   it('is answered 100 by itself when the program takes its time', async () => {

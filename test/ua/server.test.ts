@@ -15,7 +15,7 @@ import { Holdfast } from '../harness/holdfast.ts';
 import { Desk } from '../harness/phone.ts';
 import { freshHost } from '../harness/ports.ts';
 import { DOMAIN } from '../harness/registrar.ts';
-import { unique } from '../harness/sip.ts';
+import { parseNameAddr, unique } from '../harness/sip.ts';
 
 const PASSWORD = 'tin-whistle-42';
 const PEOPLE = ['dora', 'milo'];
@@ -140,6 +140,24 @@ describe.each(['udp', 'tcp'] as const)('over %s', (transport) => {
     expect((await milo.request('MESSAGE', `sip:dora@${DOMAIN}`)).status).toBe(200);
     await dora.stop();
     expect((await milo.request('MESSAGE', `sip:dora@${DOMAIN}`)).status).toBe(480);
+  });
+});
+
+describe('a device that starts again', () => {
+  it('replaces its bindings and does not add to them, also when it said no goodbye [UA-3.2-01 UA-4.1-02 UA-4.2.1-10]', async () => {
+    const dataDir = desk.dataDir();
+    const bindings = async (phone: UserAgent) => {
+      const answer = await phone.request('REGISTER', `sip:${DOMAIN}`);
+      return answer.list('contact').map(parseNameAddr);
+    };
+    const before = await phoneOf('dora', 'udp', { dataDir });
+    const first = await bindings(before);
+    await before.stop({ remove: false });
+    const now = await phoneOf('dora', 'udp', { dataDir });
+    expect(now.instance).toBe(before.instance);
+    const second = await bindings(now);
+    expect(second.map(({ params }) => params.get('reg-id')).sort()).toEqual(['1', '2']);
+    for (const { uri } of first) expect(second.map((contact) => contact.uri)).not.toContain(uri);
   });
 });
 
