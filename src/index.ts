@@ -2,6 +2,8 @@
  * The public face of the package: a node as an object (`start(loadConfig(process.env))` is what the command line
  * does), and the user agent.
  */
+
+export type { Account } from './auth/client.ts';
 export type {
   Config,
   EventType,
