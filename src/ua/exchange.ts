@@ -13,6 +13,7 @@ import type { Endpoint } from '../net/endpoint.ts';
 import { TransactionKey } from '../transaction/key.ts';
 import {
   ABSORB,
+  ALARM,
   COMPOSE_100,
   END,
   FAILED,
@@ -24,6 +25,7 @@ import {
   onAnswer,
   onResponse,
   PASS,
+  PROCEEDING,
   RESEND,
   SEND,
   SEND_ACK,
@@ -66,6 +68,8 @@ export interface Carrier {
 }
 
 const CAPACITY = 1024;
+/** RFC 3581 3: an INVITE that rings is sent again, where nothing else keeps the way back through a NAT open. */
+const RING_MS = 20_000;
 const SCRATCH = 64 * 1024;
 const COOKIE = 'z9hG4bK';
 /** As it stands in a URI or a Via. */
@@ -179,6 +183,8 @@ export class Exchanges {
     const bytes = compose(draft, via);
     exchange.kept = bytes;
     connection.send(bytes);
+    if (keep && !connection.reliable && isInvite(draft.method))
+      this.#table.setAlarm(id, this.#agenda.now() + RING_MS);
     this.#agenda.arm();
     return exchange;
   }
@@ -382,7 +388,10 @@ export class Exchanges {
   readonly #fire = (id: number, actions: number): void => {
     const client = this.#clients.get(id);
     if (client) {
-      if (actions & RESEND && client.kept) client.carrier.connection?.send(client.kept);
+      const { kept } = client;
+      const rings = (actions & ALARM) !== 0 && this.#table.state(id) <= PROCEEDING;
+      if (kept && (rings || actions & RESEND)) client.carrier.connection?.send(kept);
+      if (rings) this.#table.setAlarm(id, this.#agenda.now() + RING_MS);
       if (actions & END) this.#clients.delete(id);
       if (actions & (TIMED_OUT | FAILED)) client.user.failed(actions & TIMED_OUT ? 'timeout' : 'transport');
       return;

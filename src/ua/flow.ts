@@ -137,9 +137,11 @@ export class OutboundFlow implements Way {
         if (serial !== this.#serial) return;
         // UA-4.2.1-19: another host than the one that failed, if there is one
         const failed = this.#failedTarget;
-        this.#targets = [...targets].sort(
-          (a, b) => Number(failed?.equals(a.address) ?? false) - Number(failed?.equals(b.address) ?? false),
-        );
+        this.#targets = targets
+          .filter(({ transport }) => dials[transport] !== undefined)
+          .sort(
+            (a, b) => Number(failed?.equals(a.address) ?? false) - Number(failed?.equals(b.address) ?? false),
+          );
         this.#next();
       },
       () => {
@@ -180,8 +182,7 @@ export class OutboundFlow implements Way {
 
   #next(): void {
     const target = this.#targets.shift();
-    const dial = target && this.#parts.settings.dials[target.transport];
-    if (!target || !dial) {
+    if (!target) {
       this.#lose(this.#cause);
       return;
     }
@@ -191,7 +192,7 @@ export class OutboundFlow implements Way {
     this.peer.copy(target.address);
     this.state = 'connecting';
     this.#timer.set(agenda.now() + CONNECT_MS);
-    this.connection = dial(target, this.#handlerOf(serial), {
+    this.connection = settings.dials[target.transport](target, this.#handlerOf(serial), {
       localAddress: settings.localAddress,
       domain: this.#uri.host,
     });
