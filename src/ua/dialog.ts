@@ -136,6 +136,8 @@ export class Dialog {
       },
     });
     if (response.status === 481 || response.status === 408) this.end(); // 12.2.1.2
+    const state = payload.headers.find(([name]) => name.toLowerCase() === 'subscription-state');
+    if (endsSubscription(method, state?.[1])) this.end();
     return response;
   }
 
@@ -183,6 +185,10 @@ export class Dialog {
     this.#parts.onEnd(this);
   }
 }
+
+/** RFC 6665 4.4.1: with this NOTIFY the dialog of a SUBSCRIBE is over. */
+export const endsSubscription = (method: string, state: string | undefined): boolean =>
+  method === 'NOTIFY' && /^terminated\b/i.test(state ?? '');
 
 export const dialogKey = (callId: string, localTag: string, remoteTag: string): string =>
   `${callId} ${localTag} ${remoteTag}`;

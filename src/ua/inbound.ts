@@ -8,7 +8,7 @@
 import { parseOptionTags } from '../wire/nameaddr.ts';
 import { Call } from './call.ts';
 import type { Agenda } from './clock.ts';
-import { Dialog, dialogKey } from './dialog.ts';
+import { Dialog, dialogKey, endsSubscription } from './dialog.ts';
 import { UserAgentError } from './errors.ts';
 import type { Exchanges, HeaderList, ServerExchange } from './exchange.ts';
 import type { Incoming } from './incoming.ts';
@@ -106,6 +106,8 @@ export class Inbound implements RequestUser {
       return;
     }
     const incoming = new IncomingRequest(exchange, this, known?.dialog, known?.call);
+    if (known && !known.call && endsSubscription(request.method, request.header('subscription-state')))
+      known.dialog.end();
     if (this.requests.takers > 0 && this.requests.put(incoming)) return;
     incoming.respond(request.method === 'OPTIONS' ? 200 : 480);
   }

@@ -2,10 +2,12 @@
  * What waits to be taken by `for await`, in order: bounded, for any number of takers, each item given once. Ends when
  * it is closed; what waits then is still given.
  */
+type Taker<T> = (result: IteratorResult<T, undefined>) => void;
+
 export class Queue<T> {
   readonly #most: number;
   readonly #items: T[] = [];
-  readonly #takers: ((result: IteratorResult<T, undefined>) => void)[] = [];
+  #takers: Taker<T>[] = [];
   #closed = false;
   /** iterations that have begun and not ended */
   takers = 0;
@@ -33,23 +35,37 @@ export class Queue<T> {
   items(): AsyncIterableIterator<T, undefined> {
     this.takers++;
     let open = true;
-    const end = () => {
+    /** of this iteration, those that wait */
+    const waiting = new Set<Taker<T>>();
+    const end = (): IteratorResult<T, undefined> => {
       if (open) this.takers--;
       open = false;
-      return Promise.resolve<IteratorResult<T, undefined>>({ done: true, value: undefined });
+      return { done: true, value: undefined };
     };
     return {
       [Symbol.asyncIterator]() {
         return this;
       },
       next: async () => {
-        if (!open) return { done: true, value: undefined };
+        if (!open) return end();
         const [item] = this.#items.splice(0, 1);
         if (item !== undefined) return { done: false, value: item };
         if (this.#closed) return end();
-        return new Promise((resolve) => this.#takers.push(resolve));
+        return new Promise((resolve) => {
+          const taker: Taker<T> = (result) => {
+            waiting.delete(taker);
+            resolve(result.done ? end() : result);
+          };
+          waiting.add(taker);
+          this.#takers.push(taker);
+        });
       },
-      return: end,
+      return: async () => {
+        // whoever broke off must not swallow what comes
+        this.#takers = this.#takers.filter((taker) => !waiting.has(taker));
+        for (const taker of [...waiting]) taker(end());
+        return end();
+      },
     };
   }
 }

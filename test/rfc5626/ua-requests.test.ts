@@ -302,14 +302,14 @@ describe('a request that comes', () => {
 });
 
 describe('a NOTIFY', () => {
-  it('that overtakes the 2xx of its SUBSCRIBE is given out, and later ones have the dialog', async () => {
+  it('that overtakes the 2xx of its SUBSCRIBE is given out, later ones have the dialog, and the last one ends it', async () => {
     const edge = await desk.tcp();
     const phone = desk.phone([edge]);
     await registered(phone, edge);
     const requests = phone.agent.requests();
     const answer = phone.agent.request('SUBSCRIBE', BOB, { headers: [['Event', 'presence']] });
     const got = await edge.next(isRequest('SUBSCRIBE'));
-    const notify = (cseq: number) =>
+    const notify = (cseq: number, state = 'active') =>
       compose(`NOTIFY ${parseNameAddr(got.message.header('Contact') ?? '').uri} SIP/2.0`, [
         ['Via', `SIP/2.0/TCP 192.0.2.1:5060;branch=${newBranch()}`],
         ['Max-Forwards', '70'],
@@ -319,6 +319,7 @@ describe('a NOTIFY', () => {
         ['CSeq', `${cseq} NOTIFY`],
         ['Contact', '<sip:notifier@example.test>'],
         ['Event', 'presence'],
+        ['Subscription-State', state],
       ]);
     edge.send(notify(1));
     const early = (await requests.next()).value;
@@ -341,6 +342,14 @@ describe('a NOTIFY', () => {
     const late = (await requests.next()).value;
     expect(late?.dialog).toBe(dialog);
     late?.respond(200);
+    await edge.next(isFinal());
+    expect(dialog?.ended).toBe(false);
+    edge.send(notify(3, 'terminated;reason=timeout'));
+    (await requests.next()).value?.respond(200);
+    expect((await edge.next(isFinal())).message.status).toBe(200);
+    expect(dialog?.ended).toBe(true);
+    edge.send(notify(4));
+    expect((await edge.next(isFinal())).message.status).toBe(481);
   });
 });
 
