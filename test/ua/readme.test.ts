@@ -24,7 +24,7 @@ afterAll(async () => {
 
 /** The code block of the README that makes a UserAgent. */
 function tenLines(): string {
-  const blocks = [...readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(/```ts\n([^]*?)```/g)];
+  const blocks = [...readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(/```ts\n(.*?)```/gs)];
   const [code] = blocks.map(([, text]) => text).filter((text) => text.includes('new UserAgent('));
   return code;
 }
