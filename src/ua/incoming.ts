@@ -15,6 +15,21 @@ import {
 import { headerName } from '../wire/names.ts';
 import type { Dialog } from './dialog.ts';
 
+/** Those that the server has no use for, so that its table lacks them (IANA's SIP parameters). */
+const COMPACT: Readonly<Record<string, string>> = {
+  a: 'accept-contact',
+  b: 'referred-by',
+  d: 'request-disposition',
+  e: 'content-encoding',
+  j: 'reject-contact',
+  n: 'identity-info',
+  r: 'refer-to',
+  s: 'subject',
+  u: 'allow-events',
+  x: 'session-expires',
+  y: 'identity',
+};
+
 export class Incoming {
   /** '' in a response */
   readonly method: string;
@@ -41,8 +56,8 @@ export class Incoming {
     this.cseqMethod = latin1(buf, m.cseqMethodStart, m.cseqMethodEnd);
     const headers: [string, string][] = [];
     for (let row = 0; row < m.count; row++) {
-      const name =
-        headerName(m.ids[row]) || latin1(buf, m.lineStart[row], m.nameEnd[row]).trim().toLowerCase();
+      const written = latin1(buf, m.lineStart[row], m.nameEnd[row]).toLowerCase();
+      const name = headerName(m.ids[row]) || COMPACT[written] || written;
       headers.push([name, latin1(buf, m.valueStart[row], m.valueEnd[row])]);
     }
     this.headers = headers;
@@ -53,14 +68,16 @@ export class Incoming {
     return this.status === 0;
   }
 
-  /** The first header of that name (lower case, long form). */
+  /** The first header of that name, in any letter case, long form. */
   header(name: string): string | undefined {
-    return this.headers.find(([known]) => known === name)?.[1];
+    const wanted = name.toLowerCase();
+    return this.headers.find(([known]) => known === wanted)?.[1];
   }
 
   /** Of all headers of that name, in order; a comma list undivided. */
   fields(name: string): string[] {
-    return this.headers.filter(([known]) => known === name).map(([, value]) => value);
+    const wanted = name.toLowerCase();
+    return this.headers.filter(([known]) => known === wanted).map(([, value]) => value);
   }
 
   /** The members of all lists of that name, in order. */
