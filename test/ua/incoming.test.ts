@@ -35,9 +35,7 @@ describe('a message that came', () => {
 
   it('has lists taken apart and fields left together, folds as they stand', () => {
     const message = read(
-      ['REFER sip:c@d SIP/2.0', ...REST, 'Supported: a,\r\n b', 'k: "c', '', '']
-        .join('\r\n')
-        .replace('"c', 'c'),
+      ['REFER sip:c@d SIP/2.0', ...REST, 'Supported: a,\r\n b', 'k: c', '', ''].join('\r\n'),
     );
     expect(message.list('supported')).toEqual(['a', 'b', 'c']);
     expect(message.fields('Supported')).toHaveLength(2);

@@ -2,7 +2,7 @@
  * The user agent and the server of this project: two edges, and a core that is registrar and authoritative proxy,
  * with passwords; real processes and real time. What the other ua tests show of each side, this shows of both together.
  */
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,12 +20,13 @@ import { parseNameAddr, unique } from '../harness/sip.ts';
 const PASSWORD = 'tin-whistle-42';
 const PEOPLE = ['dora', 'milo'];
 
+const folder = mkdtempSync(join(tmpdir(), 'holdfast-ua-users-'));
 let core: Holdfast;
 let edges: Holdfast[];
 const desk = new Desk();
 
 beforeAll(async () => {
-  const users = join(mkdtempSync(join(tmpdir(), 'holdfast-ua-users-')), 'users');
+  const users = join(folder, 'users');
   writeFileSync(users, PEOPLE.map((user) => `${userLine(user, DOMAIN, PASSWORD)}\n`).join(''));
   const hosts = [freshHost(), freshHost()];
   const common = { WORKERS: '1', FLOW_ANSWER_S: '1', MAX_FLOWS: '256' };
@@ -38,7 +39,10 @@ beforeAll(async () => {
     hosts.map((host) => Holdfast.start({ host, settings: { ...common, UPSTREAM: upstream } })),
   );
 });
-afterAll(() => Promise.all([...edges, core].map((server) => server?.stop())));
+afterAll(async () => {
+  await Promise.all([...edges, core].map((server) => server?.stop()));
+  rmSync(folder, { recursive: true, force: true });
+});
 afterEach(() => desk.close());
 
 /** A phone of this user through both edges, registered over `flows` of them. */
