@@ -39,8 +39,10 @@ export function hasFfi(): boolean {
   return createRequire(import.meta.url)('node:module').isBuiltin('node:ffi');
 }
 
-/** The files that start the server; whoever imports one, directly or through others, tests on the wire. */
-const STARTERS = ['test/harness/holdfast.ts', 'test/network/watched.ts'].map((f) => join(ROOT, f));
+/** The files that start the server, or a user agent on real sockets; whoever imports one, directly or through others, tests on the wire. */
+const STARTERS = ['test/harness/holdfast.ts', 'test/network/watched.ts', 'test/harness/phone.ts'].map((f) =>
+  join(ROOT, f),
+);
 
 function starts(file: string, seen = new Set<string>()): boolean {
   if (STARTERS.includes(file)) return true;

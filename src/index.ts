@@ -1,6 +1,6 @@
 /**
- * The public face of the package: a node as an object. `start(loadConfig(process.env))` is what the
- * command line does.
+ * The public face of the package: a node as an object (`start(loadConfig(process.env))` is what the command line
+ * does), and the user agent.
  */
 export type {
   Config,
@@ -15,3 +15,4 @@ export { ConfigError, loadConfig } from './config/load.ts';
 export { type BindingEventMap, BindingEvents } from './main/events.ts';
 export { type Running, type StartOptions, start } from './main/start.ts';
 export type { BindingEvent } from './registrar/events.ts';
+export * from './user-agent.ts';

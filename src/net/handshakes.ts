@@ -4,7 +4,7 @@
  */
 
 /** Over a bad mobile network a handshake takes two or three seconds. */
-const HANDSHAKE_MS = 10_000;
+export const HANDSHAKE_MS = 10_000;
 /** Their state is some 50 KiB each. Who comes on top is refused at once, and may go elsewhere. */
 export const MAX_HANDSHAKES = 4_096;
 

@@ -1,5 +1,5 @@
 /**
- * A stream's bytes become frames: ping, SIP message, or a coded refusal. The caller holds
+ * A stream's bytes become frames: ping or pong, SIP message, or a coded refusal. The caller holds
  * the bytes that are not yet a frame in one contiguous range and calls `next` until it says MORE.
  *
  * Guarantees: any split of the stream gives the same frames; no octet is looked at twice for the
@@ -7,7 +7,7 @@
  * one octet a time; limits hold before the bytes are kept.
  *
  * A double CRLF is a ping wherever no message is open (RFC 5626 4.4.1). A lone CRLF is a pong or the
- * leading CRLF of RFC 3261 7.5: dropped. Whether "\r\n" is half a ping is known only when the next
+ * leading CRLF of RFC 3261 7.5: dropped, except where pongs are awaited. Whether "\r\n" is half a ping is known only when the next
  * octet has come, so those octets are counted, not kept: a flow between messages owns no buffer.
  * STUN never runs on streams (5626 4.4.2): an octet 0 or 1 here is junk like any other.
  */
@@ -29,12 +29,16 @@ export const MESSAGE_TOO_LARGE = 5;
 export const NO_CONTENT_LENGTH = 6;
 /** not a number, or two that differ */
 export const BAD_CONTENT_LENGTH = 7;
+/** CR LF between messages, for a framer that awaits pongs */
+export const PONG = 8;
 
 const CR = 13;
 const LF = 10;
 
 export class Framer {
-  /** octets of CR LF CR LF seen between messages, 0 to 3 */
+  /** octets that make a ping, or a pong */
+  readonly #whole: number;
+  /** how many of them were seen between messages */
   #crlf = 0;
   /** octets behind `start` already searched for the end of the head */
   #scanned = 0;
@@ -45,6 +49,11 @@ export class Framer {
   #length = 0;
   frameStart = 0;
   frameEnd = 0;
+
+  /** `awaits`: the end that answers keep-alives is told of PING, the end that sends them of PONG. */
+  constructor(awaits: typeof PING | typeof PONG = PING) {
+    this.#whole = awaits === PING ? 4 : 2;
+  }
 
   /** True between the first octet of a message and its last: no pong may be awaited inside it. */
   get inMessage(): boolean {
@@ -76,10 +85,10 @@ export class Framer {
         const want = this.#crlf & 1 ? LF : CR;
         if (buf[p] !== want) break;
         p++;
-        if (++this.#crlf === 4) {
+        if (++this.#crlf === this.#whole) {
           this.#crlf = 0;
           this.frameEnd = p;
-          return PING;
+          return this.#whole === 4 ? PING : PONG;
         }
       }
       if (p === end) {

@@ -116,6 +116,9 @@ export function headerId(buf: Uint8Array, start: number, end: number): number {
   return id !== OTHER && equalsNoCase(buf, start, end, headerText[id]) ? id : OTHER;
 }
 
+/** The long name in lower case; '' for OTHER. */
+export const headerName = (id: number): string => HEADER_NAMES.find(([known]) => known === id)?.[1] ?? '';
+
 const methodBySlot = new Uint8Array(16 * 64);
 const methodText = METHODS.map(ascii);
 for (let id = 1; id < METHODS.length; id++) {

@@ -291,11 +291,17 @@ export class TcpCore extends Agent {
     });
   }
 
-  static async open(options: { host: string; port?: number; name?: string }): Promise<TcpCore> {
-    const server = createServer();
+  /** `tls`: certificate and key, for a core or an edge that speaks TLS. */
+  static async open(options: {
+    host: string;
+    port?: number;
+    name?: string;
+    tls?: TlsOptions;
+  }): Promise<TcpCore> {
+    const server = options.tls ? createTlsServer(options.tls) : createServer();
     server.listen({ host: options.host, port: options.port ?? 0, exclusive: true });
     await once(server, 'listening');
-    return new TcpCore(options.name ?? 'TCP core', server);
+    return new TcpCore(options.name ?? 'TCP core', server, options.tls !== undefined);
   }
 
   static async openTls(

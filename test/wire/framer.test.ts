@@ -12,6 +12,7 @@ import {
   MORE,
   NO_CONTENT_LENGTH,
   PING,
+  PONG,
 } from '../../src/wire/framer.ts';
 import { MAX_HEAD, MAX_MESSAGE } from '../../src/wire/limits.ts';
 
@@ -150,6 +151,20 @@ describe('CRLF between messages', () => {
     expect(whole('\r\n\r\n')).toHaveLength(1);
     expect(whole('\r\n\r\n\r\n')).toHaveLength(1);
     expect(whole('\r\n'.repeat(10))).toEqual(Array(5).fill({ kind: PING, text: '' }));
+  });
+
+  it('is one pong for every two octets where pongs are awaited, split or not', () => {
+    for (const cuts of [[5], [1, 2, 3, 4, 5], [1, 5]]) {
+      const framer = new Framer(PONG);
+      let pongs = 0;
+      let at = 0;
+      const bytes = latin1('\r\n\r\n\r');
+      for (const cut of cuts) {
+        for (; framer.next(bytes, at, cut) === PONG; at = framer.frameEnd) pongs++;
+        at = framer.frameEnd;
+      }
+      expect(pongs).toBe(2);
+    }
   });
 
   it('before a start line is dropped, whatever their number [3261-7.5-01]', () => {

@@ -1,0 +1,209 @@
+/**
+ * The user agent and the server of this project: two edges, and a core that is registrar and authoritative proxy,
+ * with passwords; real processes and real time. What the other ua tests show of each side, this shows of both together.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { UserAgent } from '../../src/ua/agent.ts';
+import type { UserAgentOptions } from '../../src/ua/options.ts';
+import type { IncomingRequest } from '../../src/ua/request.ts';
+import { userLine } from '../harness/digest.ts';
+import { Holdfast } from '../harness/holdfast.ts';
+import { Desk } from '../harness/phone.ts';
+import { freshHost } from '../harness/ports.ts';
+import { DOMAIN } from '../harness/registrar.ts';
+import { parseNameAddr, unique } from '../harness/sip.ts';
+
+const PASSWORD = 'tin-whistle-42';
+const PEOPLE = ['dora', 'milo'];
+
+const folder = mkdtempSync(join(tmpdir(), 'holdfast-ua-users-'));
+let core: Holdfast;
+let edges: Holdfast[];
+const desk = new Desk();
+
+beforeAll(async () => {
+  const users = join(folder, 'users');
+  writeFileSync(users, PEOPLE.map((user) => `${userLine(user, DOMAIN, PASSWORD)}\n`).join(''));
+  const hosts = [freshHost(), freshHost()];
+  const common = { WORKERS: '1', FLOW_ANSWER_S: '1', MAX_FLOWS: '256' };
+  const trusted = [...hosts, '127.0.0.1'].map((host) => `${host}/32`).join(',');
+  core = await Holdfast.start({
+    settings: { ...common, DOMAINS: DOMAIN, STORE: 'memory:', TRUSTED: trusted, AUTH: `file:${users}` },
+  });
+  const upstream = `sip:${core.host}:${core.port};transport=udp`;
+  edges = await Promise.all(
+    hosts.map((host) => Holdfast.start({ host, settings: { ...common, UPSTREAM: upstream } })),
+  );
+});
+afterAll(async () => {
+  await Promise.all([...edges, core].map((server) => server?.stop()));
+  rmSync(folder, { recursive: true, force: true });
+});
+afterEach(() => desk.close());
+
+/** A phone of this user through both edges, registered over `flows` of them. */
+async function phoneOf(
+  user: string,
+  transport: 'udp' | 'tcp',
+  options: Partial<UserAgentOptions> = {},
+): Promise<UserAgent> {
+  const phone = new UserAgent({
+    aor: `sip:${user}@${DOMAIN}`,
+    password: PASSWORD,
+    proxies: edges.map(({ host, port }) => `sip:${host}:${port};transport=${transport}`),
+    dataDir: desk.dataDir(),
+    ...options,
+  });
+  desk.keep({ close: () => phone.stop() });
+  const both = new Promise<void>((resolve) => {
+    phone.on('flow', () => {
+      if (phone.flows.length === 2) resolve();
+    });
+  });
+  await phone.start();
+  await both;
+  return phone;
+}
+
+/** Answers every request 200, and keeps what came. */
+function answering(phone: UserAgent): IncomingRequest[] {
+  const came: IncomingRequest[] = [];
+  void (async () => {
+    for await (const request of phone.requests()) {
+      came.push(request);
+      request.respond(200, 'OK', { headers: [['X-Seen', `${came.length}`]] });
+    }
+  })();
+  return came;
+}
+
+describe.each(['udp', 'tcp'] as const)('over %s', (transport) => {
+  it('registers by its password over both edges, with outbound and a GRUU, and is called by MESSAGE [UA-4.2.1-01 UA-4.2.1-15 5627-4.2-01 3261-22-05]', async () => {
+    const dora = await phoneOf('dora', transport);
+    const milo = await phoneOf('milo', transport);
+    expect(dora.flows.map(({ regId, outbound }) => [regId, outbound])).toEqual([
+      [1, true],
+      [2, true],
+    ]);
+    expect(dora.flows[0].publicGruu).toMatch(/^sip:dora@example\.test;gr=/);
+    const came = answering(dora);
+    const answer = await milo.request('MESSAGE', `sip:dora@${DOMAIN}`, { body: 'grüße' });
+    expect([answer.status, answer.header('x-seen')]).toEqual([200, '1']);
+    expect(came.map(({ method, text }) => [method, text])).toEqual([['MESSAGE', 'grüße']]);
+    const gruu = await milo.request('OPTIONS', dora.flows[0].publicGruu as string);
+    expect(gruu.status).toBe(200);
+  });
+
+  it('holds a call through both edges: INVITE, ACK, a re-INVITE, INFO of either side, BYE [UA-4.3-07 5627-4.4-01]', async () => {
+    const dora = await phoneOf('dora', transport);
+    const milo = await phoneOf('milo', transport);
+    const accepted = (async () => {
+      for await (const request of dora.requests()) {
+        if (request.method !== 'INVITE') request.respond(200);
+        else if (request.call) await request.accept({ body: 'second answer' });
+        else {
+          request.respond(180);
+          const call = await request.accept({ body: 'answer' });
+          expect(request.text).toBe('offer');
+          expect((await call.request('INFO', { body: 'from dora' })).status).toBe(200);
+        }
+      }
+    })();
+    const infos: string[] = [];
+    void (async () => {
+      for await (const request of milo.requests()) {
+        infos.push(request.text);
+        request.respond(200);
+      }
+    })();
+    const rang: number[] = [];
+    const call = await milo.invite(`sip:dora@${DOMAIN}`, {
+      body: 'offer',
+      provisional: ({ status }) => rang.push(status),
+    });
+    expect(call.message.text).toBe('answer');
+    expect(rang).toContain(180);
+    const again = await call.request('INVITE', { body: 'second offer' });
+    expect([again.status, again.text]).toEqual([200, 'second answer']);
+    expect((await call.request('INFO', { body: 'from milo' })).status).toBe(200);
+    expect((await call.bye()).status).toBe(200);
+    expect(await call.ended).toBe('local');
+    expect(infos).toEqual(['from dora']);
+    await dora.stop();
+    await accepted;
+  });
+
+  it('takes its bindings away when it stops', async () => {
+    const dora = await phoneOf('dora', transport);
+    const milo = await phoneOf('milo', transport);
+    answering(dora);
+    expect((await milo.request('MESSAGE', `sip:dora@${DOMAIN}`)).status).toBe(200);
+    await dora.stop();
+    expect((await milo.request('MESSAGE', `sip:dora@${DOMAIN}`)).status).toBe(480);
+  });
+});
+
+describe('a device that starts again', () => {
+  it('replaces its bindings and does not add to them, also when it said no goodbye [UA-3.2-01 UA-4.1-02 UA-4.2.1-10]', async () => {
+    const dataDir = desk.dataDir();
+    const bindings = async (phone: UserAgent) => {
+      const answer = await phone.request('REGISTER', `sip:${DOMAIN}`);
+      return answer.list('contact').map(parseNameAddr);
+    };
+    const before = await phoneOf('dora', 'udp', { dataDir });
+    const first = await bindings(before);
+    await before.stop({ remove: false });
+    const now = await phoneOf('dora', 'udp', { dataDir });
+    expect(now.instance).toBe(before.instance);
+    const second = await bindings(now);
+    expect(second.map(({ params }) => params.get('reg-id')).sort()).toEqual(['1', '2']);
+    for (const { uri } of first) expect(second.map((contact) => contact.uri)).not.toContain(uri);
+  });
+});
+
+describe('an edge that dies', () => {
+  it('costs one flow and no reachability, and the flow is back when it is [UA-4.4-05 UA-4.5-01]', async () => {
+    const dora = await phoneOf('dora', 'tcp', { backoff: { someUp: 0.1, allDown: 0.1, most: 0.2 } });
+    const milo = await phoneOf('milo', 'tcp', {
+      proxies: edges.map(({ host, port }) => `sip:${host}:${port};transport=tcp`).reverse(),
+    });
+    const came = answering(dora);
+    const back = new Promise<void>((resolve) => {
+      dora.on('flow', () => {
+        if (lost && dora.flows.length === 2) resolve();
+      });
+    });
+    let lost = false;
+    dora.on('flow', ({ state, regId }) => {
+      if (state === 'lost' && regId === 1) lost = true;
+    });
+    await edges[0].kill('SIGKILL');
+    while (!lost) await delay(10);
+    expect(dora.flows.map(({ regId }) => regId)).toEqual([2]);
+    const id = unique('m');
+    expect((await milo.request('MESSAGE', `sip:dora@${DOMAIN}`, { body: id })).status).toBe(200);
+    expect(came.map(({ text }) => text)).toEqual([id]);
+    await edges[0].launch();
+    await back;
+    expect(dora.flows.map(({ regId }) => regId)).toEqual([1, 2]);
+  });
+});
+
+describe('wrong passwords', () => {
+  it('are no reason to fall silent: the flow is refused, told, and tried again later', async () => {
+    const phone = new UserAgent({
+      aor: `sip:dora@${DOMAIN}`,
+      password: 'no',
+      proxies: [`sip:${edges[1].host}:${edges[1].port}`],
+      dataDir: desk.dataDir(),
+    });
+    desk.keep({ close: () => phone.stop() });
+    const told = new Promise((resolve) => phone.once('flow', resolve));
+    phone.start().catch(() => {});
+    expect(await told).toMatchObject({ state: 'failed', cause: { status: 401 } });
+  });
+});
