@@ -27,7 +27,18 @@ const modulePath = () =>
   ].find((p) => existsSync(p));
 
 /** A bridge from the loudspeaker to the microphone in place of a sound card. */
-const MODULES = ['g711', 'aubridge', 'stun', 'ctrl_tcp', 'uuid', 'account', 'menu'];
+const MODULES = [
+  'g711',
+  'aubridge',
+  'stun',
+  'ice',
+  'srtp',
+  'dtls_srtp',
+  'ctrl_tcp',
+  'uuid',
+  'account',
+  'menu',
+];
 
 export class Baresip {
   readonly user: string;
@@ -65,6 +76,8 @@ export class Baresip {
     domain: string;
     proxy: string;
     password?: string;
+    /** web: encrypted and with ICE, as browsers want it */
+    media?: 'plain' | 'web';
     parameters?: string;
   }): Promise<Baresip> {
     const folder = await folderFor('baresip');
@@ -80,6 +93,7 @@ export class Baresip {
       'audio_source aubridge,out',
       'audio_alert aubridge,alert',
       `rtp_ports ${port + 1000}-${port + 1100}`,
+      `rtcp_mux ${options.media === 'web' ? 'yes' : 'no'}`,
       `module_path ${modulePath()}`,
       ...MODULES.map(
         (m) =>
@@ -89,9 +103,10 @@ export class Baresip {
       '',
     ];
     const aor = `sip:${options.user}@${options.domain}`;
+    const media = options.media === 'web' ? 'medianat=ice;mediaenc=dtls_srtp' : 'medianat=;mediaenc=';
     const account =
       `<${aor}>;auth_pass=${options.password ?? 'none'};sipnat=outbound;` +
-      `outbound="${options.proxy}";regint=300;answermode=auto;medianat=;mediaenc=;audio_codecs=pcmu` +
+      `outbound="${options.proxy}";regint=300;answermode=auto;${media};audio_codecs=pcmu` +
       `${options.parameters ?? ''}\n`;
     await writeFile(join(folder, 'config'), config.join('\n'));
     await writeFile(join(folder, 'accounts'), account);
