@@ -45,6 +45,9 @@ export class Browser {
     const program = new Program('chromium', folder, [
       ...['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run'],
       ...['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'],
+      // calls without media: nothing is sent to any other address than the page's server and the WebSocket's
+      ...['--force-webrtc-ip-handling-policy=disable_non_proxied_udp'],
+      '--disable-features=WebRtcHideLocalIpsWithMdns',
       ...['--ignore-certificate-errors', '--disable-background-networking', '--disable-component-update'],
       ...[
         `--user-data-dir=${join(folder, 'profile')}`,

@@ -1,10 +1,14 @@
 /**
- * A phone in a browser over a WebSocket, and phones over UDP, TCP and TLS: every role in one process. What the
+ * A phone in a browser over a WebSocket, and phones over UDP and TLS, with passwords: every role in one process. What the
  * browser says it says by JsSIP, which registers with +sip.instance and reg-id.
  */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { UdpAgent } from '../harness/agent.ts';
 import { type Certificates, makeCertificates } from '../harness/certificates.ts';
+import { userLine } from '../harness/digest.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { isFinal, isRequest } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
@@ -23,23 +27,34 @@ describe.skipIf(missing.length > 0).each(['ws', 'wss'] as const)('JsSIP in Chrom
   let anna: Baresip;
   let agent: UdpAgent;
   let host: string;
+  let folder: string;
 
   beforeAll(async () => {
     host = freshHost();
     certificates = makeCertificates([`IP:${host}`]);
     const port = await freePort(host);
+    folder = mkdtempSync(join(tmpdir(), 'holdfast-browser-'));
+    const users = join(folder, 'users');
+    // MD5 is all that these two know
+    const lines = ['kim', 'anna'].map((user) => userLine(user, host, `of-${user}`, ['MD5']));
+    writeFileSync(users, `${lines.join('\n')}\n`, { mode: 0o600 });
     const [tls, web] = [port + 1, port + 2];
     const listen = `udp:${host}:${port},tcp:${host}:${port},tls:${host}:${tls},${scheme}:${host}:${web}`;
     const settings = {
       LISTEN: listen,
       DOMAINS: host,
+      AUTH: `file:${users}`,
       TLS_CERT: certificates.cert,
       TLS_KEY: certificates.key,
     };
     server = await Holdfast.start({ host, port, settings });
-    kim = await BrowserPhone.open({ url: `${scheme}://${host}:${web}`, aor: `sip:kim@${host}` });
+    kim = await BrowserPhone.open({
+      url: `${scheme}://${host}:${web}`,
+      aor: `sip:kim@${host}`,
+      password: 'of-kim',
+    });
     const proxy = `sip:${host}:${tls};transport=tls`;
-    anna = await Baresip.start({ user: 'anna', domain: host, proxy, media: 'web' });
+    anna = await Baresip.start({ user: 'anna', domain: host, proxy, media: 'web', password: 'of-anna' });
     agent = await server.udp();
   });
   afterAll(async () => {
@@ -48,6 +63,7 @@ describe.skipIf(missing.length > 0).each(['ws', 'wss'] as const)('JsSIP in Chrom
     await agent?.close();
     await server?.stop();
     certificates?.remove();
+    if (folder) rmSync(folder, { recursive: true, force: true });
   });
 
   it('registers a flow of its own, and is told Flow-Timer [7118-7-01 RG-6-18 RG-6-25]', async () => {
