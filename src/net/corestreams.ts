@@ -175,17 +175,16 @@ export class CoreStreams {
     const done = (cause: number): void => {
       this.#fronts.delete(raw);
       raw.setTimeout(0);
-      raw.removeAllListeners();
+      raw.off('timeout', late).off('error', broken).off('end', ended).off('data', look);
       if (cause === Cause.NONE) return;
       raw.on('error', () => {});
       raw.destroy();
       this.#flows.abandon(slot, cause);
     };
-    this.#fronts.add(raw);
-    raw.setTimeout(HANDSHAKE_MS, () => done(Cause.TLS));
-    raw.on('error', () => done(Cause.RESET));
-    raw.on('end', () => done(Cause.PEER_CLOSED));
-    raw.on('data', (chunk: Buffer) => {
+    const late = () => done(Cause.TLS);
+    const broken = () => done(Cause.RESET);
+    const ended = () => done(Cause.PEER_CLOSED);
+    const look = (chunk: Buffer): void => {
       held = Buffer.concat([held, chunk]);
       const length = Math.min(held.length, MAX_HEADER);
       mem.set(held.subarray(0, length), region);
@@ -196,7 +195,10 @@ export class CoreStreams {
       if (taken < 0) return;
       if (taken < held.length) raw.unshift(held.subarray(taken));
       this.#secureIt(slot, raw, secure);
-    });
+    };
+    this.#fronts.add(raw);
+    raw.setTimeout(HANDSHAKE_MS);
+    raw.on('timeout', late).on('error', broken).on('end', ended).on('data', look);
     raw.resume();
   }
 
