@@ -387,13 +387,15 @@ describe.each(SCHEMES)('%s: towards a core over TCP', (scheme) => {
     client.send(up);
     const got = await web.edge.core.next(isRequest('OPTIONS', upId));
     expect(got.message.body.toString()).toBe(large);
-    const ids = [1, 2, 3].map(() => sendDown(web.edge.core, flow, 'MESSAGE', { body: large }));
-    client.sendFrame(CRLF_PING);
-    client.sendFrame(Buffer.from('p'), { opcode: PING });
-    await client.next(isCrlf);
-    expect((await client.nextControl()).payload.toString()).toBe('p');
-    for (const callId of ids)
+    // one at a time: two do not fit in the write queue of a client that is slow for a moment
+    for (let i = 0; i < 3; i++) {
+      const callId = sendDown(web.edge.core, flow, 'MESSAGE', { body: large });
+      client.sendFrame(CRLF_PING);
+      client.sendFrame(Buffer.from('p'), { opcode: PING });
+      await client.next(isCrlf);
+      expect((await client.nextControl()).payload.toString()).toBe('p');
       expect((await client.next(isRequest('MESSAGE', callId))).message.body.toString()).toBe(large);
+    }
   });
 
   it('a client that does not read is closed, and does not hold up others', async () => {
