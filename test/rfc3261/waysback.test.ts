@@ -84,7 +84,7 @@ describe('a response that its source does not take any more', () => {
     const setting = await prepare();
     const { dns } = setting.site;
     const isAsked = () => dns.questions.includes('A nowhere.test');
-    expect(await answered(setting, 'nowhere.test:5070', [], 200, isAsked)).toEqual([]);
+    expect(await answered(setting, 'nowhere.test:5070', [], 1_000, isAsked)).toEqual([]);
     expect(dns.questions).toContain('A nowhere.test');
     await served(await setting.site.client(), setting.core);
   });
