@@ -182,7 +182,7 @@ export class Shard implements NetHandler {
       () => clock.now(),
       config.coreListener,
       listeners,
-      (address) => this.#trust.isUpstream(address) || this.#trust.network(address),
+      (address) => this.#trust.peer(address),
     );
     outlet.connections = this.#connections;
     const branch = new Branch(keyring, boot.incarnation);
@@ -207,7 +207,7 @@ export class Shard implements NetHandler {
       outlet,
       locations: this.#locations,
       counters,
-      trusts: (address) => this.#trust.isUpstream(address) || this.#trust.network(address),
+      trusts: (address) => this.#trust.peer(address),
       wake: () => net.wake(),
     });
     const forwarder = new Forwarder(this.#exchange, own, branch, this.#answers);

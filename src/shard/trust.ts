@@ -26,6 +26,11 @@ export class Trust {
     return this.#upstream?.isTarget(address) === true;
   }
 
+  /** Either: a peer that we open a connection to. */
+  peer(address: Endpoint): boolean {
+    return this.isUpstream(address) || this.network(address);
+  }
+
   network(from: Endpoint): boolean {
     for (const range of this.#ranges) if (contains(range, from)) return true;
     return false;

@@ -66,7 +66,7 @@ describe.skipIf(missing.length > 0).each(['ws', 'wss'] as const)('JsSIP in Chrom
     if (folder) rmSync(folder, { recursive: true, force: true });
   });
 
-  it('registers a flow of its own, and is told Flow-Timer [7118-7-01 RG-6-18 RG-6-25]', async () => {
+  it('registers a flow of its own, and is told Flow-Timer [RG-6-18 RG-6-25]', async () => {
     await kim.registered();
     expect(await kim.state('contact')).toMatch(/reg-id=1;\+sip\.instance="<urn:uuid:/);
     expect(await kim.state('require')).toBe('outbound');
