@@ -31,6 +31,11 @@ const HEALTHY_MS = 60_000;
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 10_000;
 const STOP_MS = 3_000;
+/**
+ * From the last native call of a shard to the end of its thread. V8 may still be compiling a caller of one in the
+ * background, and node:ffi frees what describes it with the thread: that ends the process (native-notes.md).
+ */
+const SETTLE_MS = 100;
 
 export interface SupervisorParts {
   boot: Omit<ShardBoot, 'self' | 'epoll' | 'sockets' | 'replacement' | 'life'>;
@@ -222,6 +227,7 @@ export class Supervisor {
     for (let self = 1; self <= this.#p.shards; self++) this.#p.mail.send(self, STOP, 0);
     const late = new Promise<void>((resolve) => setTimeout(resolve, STOP_MS).unref());
     await Promise.race([Promise.allSettled([...this.#running]), late]);
+    if (this.#p.descriptors) await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
     await this.#pool.destroy();
   }
 }

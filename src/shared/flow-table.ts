@@ -41,7 +41,10 @@ export class FlowTable extends FlowRecords {
   readonly #vacancy: Vacancy;
   readonly #queue: ProvisionalQueue;
   readonly #owned: Int32Array;
-  /** Each thread walks the table with its own hand, so that claims do not meet and slots rest before reuse. */
+  /**
+   * The slot that this thread looks at first. Each starts elsewhere, so that claims do not meet; it goes on from slot to
+   * slot, so that few flows touch little memory, and a slot rests for a whole round before its next life.
+   */
   #hand: number;
 
   static allocate(maxFlows: number): FlowTableDescriptor {
@@ -65,8 +68,7 @@ export class FlowTable extends FlowRecords {
     this.#queue = new ProvisionalQueue(new Int32Array(buffer, at.queue, ProvisionalQueue.words(maxFlows)));
     this.#owned = new Int32Array(buffer, at.owned, MAX_OWNERS + 1);
     const attached = Atomics.add(this.#owned, MAX_OWNERS, 1);
-    this.#hand = Math.imul(attached, 0x9e3779b1) >>> 1;
-    this.#hand %= this.#vacancy.groups;
+    this.#hand = ((Math.imul(attached, 0x9e3779b1) >>> 1) % this.#vacancy.groups) * 32;
   }
 
   /** Slots that are not free. */
@@ -102,21 +104,25 @@ export class FlowTable extends FlowRecords {
 
   /** A cleared slot in state CLAIMED for this owner, or -1 when there is none. One pass at most. */
   claim(owner: number): number {
-    const groups = this.#vacancy.groups;
     const hand = this.#hand;
-    this.#hand = hand + 1 < groups ? hand + 1 : 0;
-    const slot = this.#claimIn(hand, groups, owner);
-    return slot >= 0 ? slot : this.#claimIn(0, hand, owner);
+    const slot = this.#claimIn(hand, this.#vacancy.groups, owner);
+    return slot >= 0 ? slot : this.#claimIn(0, (hand + 31) >>> 5, owner);
   }
 
+  /** From a slot to the end of the last group before `to`. */
   #claimIn(from: number, to: number, owner: number): number {
     const vacancy = this.#vacancy;
-    for (let group = vacancy.findGroup(from, to); group >= 0; group = vacancy.findGroup(group + 1, to)) {
+    const first = from >>> 5;
+    for (let group = vacancy.findGroup(first, to); group >= 0; group = vacancy.findGroup(group + 1, to)) {
       let bits = vacancy.openBits(group);
       if (bits === 0) vacancy.closeGroup(group);
+      if (group === first) bits &= -1 << (from & 31);
       for (; bits !== 0; bits &= bits - 1) {
         const slot = group * 32 + ctz(bits);
-        if (this.#claimSlot(slot, owner)) return slot;
+        if (this.#claimSlot(slot, owner)) {
+          this.#hand = slot + 1 < this.capacity ? slot + 1 : 0;
+          return slot;
+        }
         // taken, but its claimer has not said so yet, or never will
         this.#restate(slot);
       }
