@@ -87,6 +87,8 @@ export interface Config {
   /** seconds between two OPTIONS to an upstream target; 0: none */
   probe: number;
   trusted: Network[];
+  /** domains whose certificate makes a TLS peer a trusted one; lower case */
+  trustedDomains: string[];
   store: StoreConfig;
   auth: AuthConfig;
   /** digest algorithms that may be used, most preferred first */

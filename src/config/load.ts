@@ -41,6 +41,7 @@ const KNOWN = [
   'TLS_KEY',
   'TLS_CA',
   'TLS_CLIENT',
+  'TRUSTED_DOMAINS',
   'DOMAINS',
   'UPSTREAM',
   'DNS',
@@ -180,6 +181,7 @@ export function load(env: Env): Loaded {
     dns: dnsOf(text('DNS')),
     probe: number('PROBE_S', 0, 0, 3_600),
     trusted: networks(text('TRUSTED')),
+    trustedDomains: trustedDomains(text('TRUSTED_DOMAINS'), text('TLS_CLIENT')),
     store: store(text('STORE'), dataDir),
     auth,
     algorithms: algorithms(text('AUTH_ALGORITHMS')),
@@ -410,6 +412,20 @@ function networks(value: string | undefined): Network[] {
       throw wrong('TRUSTED', value, 'networks as ADDRESS[/BITS], separated by commas');
     return { host: endpoint.host, bits: endpoint.family === 6 ? bits : bits + 96 };
   });
+}
+
+function trustedDomains(value: string | undefined, client: string | undefined): string[] {
+  if (value === undefined) return [];
+  const names = value.split(',').map((name) => name.trim().toLowerCase());
+  if (!names.every((name) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(name)))
+    throw wrong('TRUSTED_DOMAINS', value, 'host names, separated by commas');
+  if (client === undefined || client === 'none')
+    throw wrong(
+      'TRUSTED_DOMAINS',
+      value,
+      'nothing while HOLDFAST_TLS_CLIENT is none: no certificate is asked for',
+    );
+  return names;
 }
 
 function store(value: string | undefined, dataDir: string): StoreConfig {

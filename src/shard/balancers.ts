@@ -9,22 +9,26 @@
 import { ACCEPTED, FIRST_MESSAGE } from '../flow/deadline.ts';
 import type { Flows } from '../flow/flows.ts';
 import { Endpoint } from '../net/endpoint.ts';
-import { EXEMPT, PROXIED } from '../shared/flow-record.ts';
+import { CERTIFIED, EXEMPT, PROXIED } from '../shared/flow-record.ts';
 import type { Trust } from './trust.ts';
 
 export class Balancers {
   readonly #flows: Flows;
   readonly #trust: Trust;
+  readonly #identities: (slot: number) => readonly string[] | undefined;
   readonly #address = new Endpoint();
 
-  constructor(flows: Flows, trust: Trust) {
+  /** `identities`: the domains of the certificate that a peer has shown */
+  constructor(flows: Flows, trust: Trust, identities: (slot: number) => readonly string[] | undefined) {
     this.#flows = flows;
     this.#trust = trust;
+    this.#identities = identities;
   }
 
   /** A stream has opened; until a header comes it is its peer's own. Where a handshake comes first it may have come. */
   opened(slot: number): void {
     const { table } = this.#flows;
+    if (this.#trust.domain(this.#identities(slot))) table.raise(slot, EXEMPT | CERTIFIED);
     if (table.messagesIn(slot) > 0) return;
     if (this.#trust.network(this.#flows.remoteOf(slot, this.#address))) table.raise(slot, EXEMPT);
   }

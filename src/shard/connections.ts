@@ -3,7 +3,7 @@
  * (two hosts at one address are two connections, RFC 5923 8.2): one a target, opened when first needed, one attempt
  * at a time. What is written while it connects waits in the stream; if the attempt fails, the requests
  * among it are answered by whoever `undelivered` is. A connection that ends is opened anew at the next
- * message. Back-off: after a failure the target is not tried again for BACK_OFF_MS.
+ * message. Where none stands, one that the peer has opened may be there for it (aliases.ts). Back-off: after a failure the target is not tried again for BACK_OFF_MS.
  */
 import type { Flows } from '../flow/flows.ts';
 import type { Endpoint } from '../net/endpoint.ts';
@@ -11,6 +11,7 @@ import type { Listener, Net } from '../net/net.ts';
 import { Cause } from '../shared/cause.ts';
 import { EXEMPT, isSecured, OUTBOUND_DIALED } from '../shared/flow-record.ts';
 import { CLAIMED } from '../shared/flow-table.ts';
+import type { Aliases } from './aliases.ts';
 
 const BACK_OFF_MS = 1_000;
 /** targets that are remembered although no connection to them stands */
@@ -34,6 +35,7 @@ export class Connections {
   readonly #now: () => number;
   readonly #listener: number;
   readonly #trusts: (address: Endpoint) => boolean;
+  readonly #aliases: Aliases;
   /** whose listeners' names stand in requests over them */
   readonly #listeners: readonly Listener[];
   readonly #targets = new Map<string, Target>();
@@ -54,6 +56,7 @@ export class Connections {
     listener: number,
     listeners: readonly Listener[],
     trusts: (address: Endpoint) => boolean,
+    aliases: Aliases,
   ) {
     this.#net = net;
     this.#flows = flows;
@@ -62,13 +65,19 @@ export class Connections {
     this.#listener = listener;
     this.#listeners = listeners;
     this.#trusts = trusts;
+    this.#aliases = aliases;
   }
 
   send(to: Endpoint, transport: number, host: string, start: number, end: number): boolean {
     const isLast = this.#lastTransport === transport && (host === '' || host === this.#lastHost);
     const target =
       isLast && this.#lastKey?.equals(to) && this.#last ? this.#last : this.#target(to, transport, host);
-    if (!target || (target.slot < 0 && !this.#dial(to, target))) return false;
+    if (!target) return false;
+    if (target.slot < 0) {
+      const alias = isSecured(transport) ? this.#aliases.find(to, transport, target.host) : -1;
+      if (alias >= 0) return this.#net.sendStream(alias, start, end);
+      if (!this.#dial(to, target)) return false;
+    }
     return this.#net.sendStream(target.slot, start, end);
   }
 

@@ -27,6 +27,7 @@ import {
 } from '../wire/framer.ts';
 import { NO_END, NOT_SIP } from '../wire/lexer.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
+import type { Aliases } from './aliases.ts';
 import type { Trust } from './trust.ts';
 import type { WebSockets } from './websockets.ts';
 
@@ -38,6 +39,7 @@ export interface InboundParts {
   counters: Counters;
   exchange: Exchange;
   trust: Trust;
+  aliases: Aliases;
   proxy: RequestProxy;
   responses: Responses;
   webSockets: WebSockets;
@@ -50,6 +52,7 @@ export class Inbound {
   readonly #counters: Counters;
   readonly #exchange: Exchange;
   readonly #trust: Trust;
+  readonly #aliases: Aliases;
   readonly #proxy: RequestProxy;
   readonly #responses: Responses;
   readonly #webSockets: WebSockets;
@@ -64,6 +67,7 @@ export class Inbound {
     this.#counters = parts.counters;
     this.#exchange = parts.exchange;
     this.#trust = parts.trust;
+    this.#aliases = parts.aliases;
     this.#proxy = parts.proxy;
     this.#responses = parts.responses;
     this.#webSockets = parts.webSockets;
@@ -212,8 +216,10 @@ export class Inbound {
     this.#counters.inc(Counter.messagesIn);
     this.#exchange.ds = this.ds;
     const verdict = message.lex(this.#net.arena.mem, start, end, datagram);
-    if (message.isRequest) this.#proxy.request(verdict);
-    else this.#responses.response(verdict);
+    if (message.isRequest) {
+      if (!datagram) this.#aliases.request();
+      this.#proxy.request(verdict);
+    } else this.#responses.response(verdict);
     return verdict;
   }
 }

@@ -46,6 +46,7 @@ import { Framer, MESSAGE } from '../wire/framer.ts';
 import { admitOrigins } from '../wire/upgrade.ts';
 import { TRANSPORTS } from '../wire/via.ts';
 import { Admission } from './admission.ts';
+import { Aliases } from './aliases.ts';
 import { Balancers } from './balancers.ts';
 import {
   FAIL,
@@ -149,7 +150,7 @@ export class Shard implements NetHandler {
     const upstream = upstreamOf(config, keyring, () => clock.now());
     this.#upstream = upstream;
     this.#targets(boot.upstream);
-    this.#trust = new Trust(config.trusted, upstream);
+    this.#trust = new Trust(config.trusted, config.trustedDomains, upstream);
     this.#flows = new Flows({
       self: boot.self,
       table,
@@ -173,8 +174,10 @@ export class Shard implements NetHandler {
     const net = new FramedNet(parts.net, table, this.#webSockets);
     this.#net = net;
     this.#exchange = new Exchange(net.arena);
-    this.#notes = new Notes(log, clock, this.#exchange, this.#flows, (slot) => net.identities(slot));
+    const identities = (slot: number) => net.identities(slot);
+    this.#notes = new Notes(log, clock, this.#exchange, this.#flows, identities);
     const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
+    const aliases = new Aliases({ flows: this.#flows, exchange: this.#exchange, identities });
     this.#connections = new Connections(
       net,
       this.#flows,
@@ -183,6 +186,7 @@ export class Shard implements NetHandler {
       config.coreListener,
       listeners,
       (address) => this.#trust.peer(address),
+      aliases,
     );
     outlet.connections = this.#connections;
     const branch = new Branch(keyring, boot.incarnation);
@@ -233,8 +237,9 @@ export class Shard implements NetHandler {
       proxy: this.#proxy,
       responses: this.#responses,
       webSockets: this.#webSockets,
+      aliases,
     });
-    this.#balancers = new Balancers(this.#flows, this.#trust);
+    this.#balancers = new Balancers(this.#flows, this.#trust, identities);
     this.#responses.registrationSeen = this.#notes.registration;
     this.#responses.own = own;
     this.#answers.flowTimer = config.flowTimer;

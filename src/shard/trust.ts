@@ -1,5 +1,5 @@
 /**
- * Whom we believe: networks that the operator names, and the upstream itself, that is the address and
+ * Whom we believe: networks and domains that the operator names, the latter by the peer's certificate (RFC 5922), and the upstream itself, that is the address and
  * port of any of its targets now. A client on the upstream's own host is not the upstream, and neither is a connection that comes
  * from that host; one that we opened to it is.
  */
@@ -14,9 +14,15 @@ interface Range {
 
 export class Trust {
   readonly #ranges: Range[];
+  readonly #domains: ReadonlySet<string>;
   readonly #upstream: Pick<Upstream, 'isTarget'> | undefined;
 
-  constructor(networks: readonly Network[], upstream: Pick<Upstream, 'isTarget'> | undefined) {
+  constructor(
+    networks: readonly Network[],
+    domains: readonly string[],
+    upstream: Pick<Upstream, 'isTarget'> | undefined,
+  ) {
+    this.#domains = new Set(domains);
     this.#upstream = upstream;
     this.#ranges = networks.map(({ host, bits }) => ({ address: Endpoint.parse(host, 0) as Endpoint, bits }));
   }
@@ -29,6 +35,11 @@ export class Trust {
   /** Either: a peer that we open a connection to. */
   peer(address: Endpoint): boolean {
     return this.isUpstream(address) || this.network(address);
+  }
+
+  /** A peer whose good certificate is for these domains (net/sipidentity.ts). */
+  domain(identities: readonly string[] | undefined): boolean {
+    return this.#domains.size > 0 && identities?.some((name) => this.#domains.has(name)) === true;
   }
 
   network(from: Endpoint): boolean {

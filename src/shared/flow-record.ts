@@ -44,6 +44,8 @@ export const PROXIED = 1 << 8;
 export const ADOPTED = 1 << 9;
 /** A WebSocket connection whose HTTP request has not been answered yet. */
 export const UPGRADING = 1 << 10;
+/** The certificate that the peer has shown is of a trusted domain. */
+export const CERTIFIED = 1 << 11;
 
 export const LIFE = 0;
 export const GENERATION = 1;

@@ -6,6 +6,7 @@ import { ascii, CHARS, equalsNoCase, LWS, parseDecimal, TOKEN } from './chars.ts
 
 const BRANCH = ascii('branch');
 const RECEIVED = ascii('received');
+const ALIAS = ascii('alias');
 const RPORT = ascii('rport');
 const MADDR = ascii('maddr');
 const KEEP = ascii('keep');
@@ -55,6 +56,8 @@ export class Via {
   receivedEnd = -1;
   /** the whole parameter from its `;` on, for replacement; -1 when absent */
   receivedFrom = -1;
+  /** `alias` is there (RFC 5923) */
+  alias = false;
   rportFrom = -1;
   rportEnd = -1;
   /** -1 absent, 0 without value, else the port */
@@ -71,6 +74,7 @@ export class Via {
   parse(buf: Uint8Array, p: number, limit: number): boolean {
     this.branchStart = this.branchEnd = -1;
     this.receivedStart = this.receivedEnd = this.receivedFrom = -1;
+    this.alias = false;
     this.rportFrom = this.rportEnd = this.rport = -1;
     this.maddrStart = this.maddrEnd = -1;
     this.keepAt = this.keepEnd = -1;
@@ -174,7 +178,7 @@ export class Via {
         } else if (equalsNoCase(buf, nameStart, nameEnd, MADDR)) {
           this.maddrStart = valueStart;
           this.maddrEnd = valueEnd;
-        }
+        } else if (equalsNoCase(buf, nameStart, nameEnd, ALIAS)) this.alias = true;
         return;
       case 6:
         if (equalsNoCase(buf, nameStart, nameEnd, BRANCH) && valueStart >= 0) {

@@ -404,6 +404,14 @@ describe('a variable that is set', () => {
     ]);
   });
 
+  it('takes trusted domains only where certificates are asked for', () => {
+    const trusted = (client: string, value = 'Edge1.example, edge2.example') =>
+      loadConfig({ HOLDFAST_TLS_CLIENT: client, HOLDFAST_TRUSTED_DOMAINS: value }).trustedDomains;
+    expect(trusted('optional')).toEqual(['edge1.example', 'edge2.example']);
+    expect(() => trusted('none')).toThrow(/^HOLDFAST_TRUSTED_DOMAINS=.*HOLDFAST_TLS_CLIENT is none/);
+    expect(() => trusted('required', '*.example')).toThrow(/^HOLDFAST_TRUSTED_DOMAINS=.*host names/);
+  });
+
   it('lists trusted networks as bits of one address layout', () => {
     expect(
       loadConfig({ HOLDFAST_TRUSTED: '10.0.0.0/8, 192.0.2.1,2001:db8::/32,[::1],0.0.0.0/0' }).trusted,

@@ -43,7 +43,7 @@ beforeEach(() => {
     { host: BALANCER, bits: 128 },
     { host: '198.51.100.0', bits: 120 },
   ];
-  balancers = new Balancers(flows, new Trust(networks, undefined));
+  balancers = new Balancers(flows, new Trust(networks, [], undefined), () => undefined);
 });
 
 function claim(host: string): number {

@@ -3,7 +3,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Arena } from '../../src/net/arena.ts';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import type { Net } from '../../src/net/net.ts';
-import { BUSY, ENDED, SENT } from '../../src/proxy/exchange.ts';
+import { BUSY, ENDED, Exchange, SENT } from '../../src/proxy/exchange.ts';
+import { Aliases } from '../../src/shard/aliases.ts';
 import { FLOW_WRITE } from '../../src/shard/boot.ts';
 import { Connections } from '../../src/shard/connections.ts';
 import { ShardOutlet } from '../../src/shard/outlet.ts';
@@ -70,6 +71,7 @@ beforeEach(() => {
     TCP_LISTENER,
     [],
     (to) => `${to}` === CORE,
+    new Aliases({ flows: rig.flows, exchange: new Exchange(rig.arena), identities: () => undefined }),
   );
   outlet.connections = connections;
 });
