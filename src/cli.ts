@@ -5,7 +5,13 @@
  */
 import process from 'node:process';
 import { algorithmList, passwd } from './auth/passwd.ts';
-import { type Config, hasStore, isRegistrar, type StoreConfig } from './config/config.ts';
+import {
+  type Config,
+  hasStore,
+  isRegistrar,
+  type ListenerConfig,
+  type StoreConfig,
+} from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
 import { WS } from './wire/via.ts';
@@ -84,12 +90,14 @@ async function run(): Promise<void> {
 }
 
 function banner({ config, backend, backendReason, startedIn }: Running): string {
-  const listeners = config.listen.map(
-    (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}`,
-  );
+  const text = (l: ListenerConfig) =>
+    `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}`;
+  const listeners = config.listen.filter((l) => l.shard === 0).map(text);
+  const core = config.listen.filter((l) => l.shard > 0).map(text);
   const lines = [
     `Holdfast is up (${Math.round(startedIn)} ms)`,
     `  listeners  ${listeners.join('  ')}`,
+    ...(core.length > 0 ? [`  core       ${core.join('  ')}`] : []),
     `  shards     ${config.workers}`,
     `  backend    ${backend} (${backendReason})`,
     `  role       ${roles(config)}`,

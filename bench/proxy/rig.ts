@@ -126,6 +126,7 @@ export class Rig {
         transport,
         address: this.#local,
         wildcard: false,
+        shard: 0,
       })),
       keyring,
       node: 0,

@@ -16,6 +16,8 @@ export interface ListenerConfig {
   /** what stands in Via, Path and Record-Route: a host (IPv6 in brackets) and a port */
   advertisedHost: string;
   advertisedPort: number;
+  /** the one shard that reads it, from 1; 0: each has a socket of its own */
+  shard: number;
 }
 
 export interface UpstreamConfig {
@@ -58,6 +60,12 @@ export type AuthConfig = { kind: 'none' } | { kind: 'file'; path: string } | { k
 export const EVENT_TYPES = ['register', 'refresh', 'unregister', 'expire', 'flow-lost'] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
 
+/** What this shard writes into Path and the core-facing Record-Route: an index into `listen`. */
+export function coreListenerOf({ listen, coreListener }: Config, shard: number): number {
+  const own = listen.findIndex((l) => l.shard === shard);
+  return own < 0 ? coreListener : own;
+}
+
 /** Where events of bindings are posted to. */
 export interface WebhookConfig {
   /** without credentials */
@@ -75,7 +83,7 @@ export type Algorithm = 'SHA-512-256' | 'SHA-256' | 'MD5';
 export interface Config {
   workers: number;
   listen: ListenerConfig[];
-  /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route */
+  /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route of a shard that has none of its own */
   coreListener: number;
   /** undefined: no listener is secured */
   tls: TlsConfig | undefined;

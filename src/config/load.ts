@@ -37,6 +37,7 @@ const KNOWN = [
   'LISTEN',
   'ADVERTISE',
   'CORE_LISTEN',
+  'CORE_PORTS',
   'TLS_CERT',
   'TLS_KEY',
   'TLS_CA',
@@ -212,6 +213,7 @@ export function load(env: Env): Loaded {
     maxExpires: number('MAX_EXPIRES', 7_200, 60, 604_800),
     logLevel: choice('LOG', 'info', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const),
   };
+  config.listen.push(...corePorts(text('CORE_PORTS'), config));
   if (config.webhook && !hasStore(config))
     warnings.push('HOLDFAST_EVENTS_URL: there is no location store here, and so no events');
   if (config.minExpires > config.maxExpires)
@@ -271,7 +273,7 @@ function listener(item: string, value: string, advertise: string | undefined): L
   }
   if (endpoint.isWildcard && advertisedHost === own)
     throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
-  return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort };
+  return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort, shard: 0 };
 }
 
 function tls(
@@ -391,6 +393,23 @@ function coreListener(
     );
   const likely = listen.findIndex((l) => faces(l, { ...first, transport: first.transport || UDP }));
   return likely >= 0 ? likely : listen.findIndex((l) => faces(l, first));
+}
+
+/** A listener for each shard beside the one that faces the core: same host, a port of its own. */
+function corePorts(value: string | undefined, { listen, coreListener, workers }: Config): ListenerConfig[] {
+  if (value === undefined) return [];
+  const [, first, last] = (/^(\d{1,5})-(\d{1,5})$/.exec(value) ?? []).map(Number);
+  const core = listen[coreListener];
+  if (!(first >= 1 && last >= first && last <= 65_535))
+    throw wrong('CORE_PORTS', value, 'UDP ports as FIRST-LAST');
+  if (core.transport !== UDP)
+    throw wrong('CORE_PORTS', value, 'nothing where the listener that faces the core is not a udp one');
+  if (last - first + 1 < workers)
+    throw wrong('CORE_PORTS', value, `a port for each of ${workers} workers at least`);
+  const ports = Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  if (listen.some((l) => l.transport === UDP && l.host === core.host && ports.includes(l.port)))
+    throw wrong('CORE_PORTS', value, 'ports that no listener of HOLDFAST_LISTEN has');
+  return ports.map((port, i) => ({ ...core, port, advertisedPort: port, shard: (i % workers) + 1 }));
 }
 
 function origins(value: string | undefined): string[] {

@@ -117,9 +117,14 @@ export class Descriptors {
     };
     if (l.transport === UDP) {
       // Alone first, without SO_REUSEPORT: another process on the port must be an error, not a companion.
-      closeFd(check(openUdp(address)));
-      for (const sockets of this.sockets)
-        sockets[id] = check(openUdp(address, { reusePort: true, pktinfo: address.isWildcard }));
+      const pktinfo = address.isWildcard;
+      const alone = check(openUdp(address, { pktinfo }));
+      if (l.shard > 0) {
+        for (const sockets of this.sockets) sockets[id] = alone; // the others only send by it
+        return;
+      }
+      closeFd(alone);
+      for (const sockets of this.sockets) sockets[id] = check(openUdp(address, { reusePort: true, pktinfo }));
     } else
       this.#listening.push({
         fd: check(openListener(address, BACKLOG)),
@@ -269,7 +274,7 @@ export class Descriptors {
     this.#open = false;
     this.stopAccepting();
     for (const { fd } of this.#listening) closeFd(fd);
-    for (const sockets of this.sockets) for (const fd of sockets) if (fd >= 0) closeFd(fd);
+    for (const fd of new Set(this.sockets.flat())) if (fd >= 0) closeFd(fd);
     for (const fd of this.epolls) closeFd(fd);
     for (const fd of this.eventfds) if (fd >= 0) closeFd(fd);
     if (this.#reserve >= 0) closeFd(this.#reserve);

@@ -1,6 +1,7 @@
 /**
  * The UDP sockets of one shard on the ffi backend: one per UDP listener, each a member of that
- * listener's SO_REUSEPORT group, opened by main and never closed here. Datagrams come and go in batches
+ * listener's SO_REUSEPORT group, or the one socket of a listener that one shard reads and all may send by. Opened by
+ * main and never closed here. Datagrams come and go in batches
  * of 64 (recvmmsg, sendmmsg); what the handler queues while it reads is sent at the next flush.
  *
  * UDP may lose: a datagram that the kernel will not take (EAGAIN, ENOBUFS) is dropped and counted. An

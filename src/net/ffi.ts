@@ -38,13 +38,15 @@ const LONGEST_WAIT_NODE = 20;
 
 export interface FfiOptions {
   listeners: Listener[];
-  /** by listener id: this shard's UDP socket, -1 for a stream listener */
+  /** by listener id: the UDP socket that this shard sends by, -1 for a stream listener */
   sockets: number[];
   epoll: number;
   eventfd: number;
   flows: FlowTable;
   counters: Counters;
   now: () => number;
+  /** from 1 */
+  shard: number;
   /** a predecessor has filled the epoll set */
   replacement: boolean;
   /** undefined: no stream is secured */
@@ -80,8 +82,9 @@ export class FfiNet implements Net {
     this.arena.flush = () => this.flush();
     if (!options.replacement) {
       this.#epoll.add(options.eventfd, EPOLLIN, EVENTFD, 0);
+      const reads = (id: number) => [0, options.shard].includes(options.listeners[id].shard);
       for (const [id, fd] of options.sockets.entries())
-        if (fd >= 0) this.#epoll.add(fd, EPOLLIN | EPOLLERR, id, 0);
+        if (fd >= 0 && reads(id)) this.#epoll.add(fd, EPOLLIN | EPOLLERR, id, 0);
     }
     // Each thread's libuv has a descriptor of its own; the predecessor's left the set when it was closed.
     this.#epoll.add(backendFd(), EPOLLIN, LIBUV, 0);

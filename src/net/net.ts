@@ -19,6 +19,8 @@ export interface Listener {
   address: Endpoint;
   /** a wildcard listener has several local addresses: the one a datagram came to is told with it */
   wildcard: boolean;
+  /** UDP: the one shard that reads it, from 1; 0: each has a socket of its own (core: always) */
+  shard: number;
 }
 
 export interface NetHandler {

@@ -4,7 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import type { Config } from '../config/config.ts';
-import { isRegistrar } from '../config/config.ts';
+import { coreListenerOf, isRegistrar } from '../config/config.ts';
 import { Flows } from '../flow/flows.ts';
 import { Keyring } from '../flow/keyring.ts';
 import { SipHash } from '../flow/siphash.ts';
@@ -146,6 +146,7 @@ export class Shard implements NetHandler {
     this.#shards = config.workers;
 
     const keyring = new Keyring(boot.keyring);
+    const coreListener = coreListenerOf(config, boot.self);
     const own = new Own(config.listen, config.domains);
     const upstream = upstreamOf(config, keyring, () => clock.now());
     this.#upstream = upstream;
@@ -183,7 +184,7 @@ export class Shard implements NetHandler {
       this.#flows,
       boot.self,
       () => clock.now(),
-      config.coreListener,
+      coreListener,
       listeners,
       (address) => this.#trust.peer(address),
       aliases,
@@ -192,7 +193,7 @@ export class Shard implements NetHandler {
     const branch = new Branch(keyring, boot.incarnation);
     branch.life = boot.life;
     this.#answers = new Answers(this.#exchange, outlet, branch, counters, config.rport === 'always');
-    const nextHop = new NextHop(own, config.coreListener);
+    const nextHop = new NextHop(own, coreListener);
     this.#locations = new Locations({
       parking: new Parking(this.#exchange, counters),
       now: () => clock.now(),
@@ -225,7 +226,7 @@ export class Shard implements NetHandler {
       forwarder,
       nextHop,
       upstream,
-      options: { path: config.path, pathInner: config.pathInner, coreListener: config.coreListener },
+      options: { path: config.path, pathInner: config.pathInner, coreListener },
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
     this.#inbound = new Inbound({
@@ -264,7 +265,7 @@ export class Shard implements NetHandler {
       this.#probes = new Probes({
         upstream,
         transactions: this.#transactions,
-        hop: new NextHop(own, config.coreListener),
+        hop: new NextHop(own, coreListener),
         own,
         branch,
         shard: boot.self,
@@ -321,7 +322,7 @@ export class Shard implements NetHandler {
           minExpires: config.minExpires,
           maxExpires: config.maxExpires,
         },
-        coreListener: config.coreListener,
+        coreListener,
         locations: this.#locations,
         flowTimer: config.flowTimer,
         registrationSeen: this.#notes.registration,
@@ -384,7 +385,7 @@ export class Shard implements NetHandler {
   }
 
   #failover(upstream: Upstream, { self, config }: ShardBoot, branch: Branch, own: Own): Failover {
-    const hop = new NextHop(own, config.coreListener);
+    const hop = new NextHop(own, coreListenerOf(config, self));
     return new Failover({ exchange: this.#exchange, upstream, hop, own, branch, shard: self });
   }
 

@@ -37,7 +37,7 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
   const mesh = new Mesh(boot.mesh, self, await waker(boot));
   const listeners = config.listen.map((l, id): Listener => {
     const address = Endpoint.parse(l.host, l.port) as Endpoint;
-    return { id, transport: l.transport, address, wildcard: address.isWildcard };
+    return { id, transport: l.transport, address, wildcard: address.isWildcard, shard: l.shard };
   });
   const net = await openNet(boot, listeners, table, counters, clock, mesh);
   const store = boot.store > 0 ? openStore(boot, mesh) : undefined;
@@ -124,6 +124,7 @@ async function openNet(
       counters,
       now,
       replacement,
+      shard: self,
       ssl: boot.ssl && new SslTable(boot.ssl),
       nodeSockets: config.auth.kind === 'service',
     });

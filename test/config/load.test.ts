@@ -1,6 +1,6 @@
 /** The environment as configuration: defaults, and one line for the first wrong value. */
 import { describe, expect, it } from 'vitest';
-import { isRegistrar } from '../../src/config/config.ts';
+import { coreListenerOf, isRegistrar } from '../../src/config/config.ts';
 import { ConfigError, load, loadConfig } from '../../src/config/load.ts';
 
 const EDGE = { HOLDFAST_UPSTREAM: 'sip:core.example.com' };
@@ -402,6 +402,35 @@ describe('a variable that is set', () => {
       '[::1]',
       '10.0.0.1',
     ]);
+  });
+
+  it('makes a listener for each port towards the core, dealt out to the shards', () => {
+    const load = (ports: string, more: Record<string, string> = {}) =>
+      loadConfig({
+        ...EDGE,
+        HOLDFAST_LISTEN: 'udp:127.0.0.1:5060/edge.example:5062',
+        HOLDFAST_WORKERS: '2',
+        HOLDFAST_CORE_PORTS: ports,
+        ...more,
+      });
+    const config = load('6000-6002');
+    expect(config.listen.map(({ port, shard }) => [port, shard])).toEqual([
+      [5060, 0],
+      [6000, 1],
+      [6001, 2],
+      [6002, 1],
+    ]);
+    expect(config.listen[2]).toMatchObject({ advertisedHost: 'edge.example', advertisedPort: 6001 });
+    expect([1, 2].map((shard) => coreListenerOf(config, shard))).toEqual([1, 2]);
+    expect(() => load('6000')).toThrow(/^HOLDFAST_CORE_PORTS=6000: allowed is UDP ports as FIRST-LAST/);
+    expect(() => load('6000-6000')).toThrow(/a port for each of 2 workers/);
+    expect(() => load('5059-5061')).toThrow(/no listener of HOLDFAST_LISTEN/);
+    expect(() =>
+      load('6000-6001', {
+        HOLDFAST_LISTEN: 'tcp:127.0.0.1:5060',
+        HOLDFAST_UPSTREAM: 'sip:127.0.0.9;transport=tcp',
+      }),
+    ).toThrow(/not a udp one/);
   });
 
   it('takes trusted domains only where certificates are asked for', () => {

@@ -76,7 +76,7 @@ class View {
       counters: this.counters,
       clock: new Clock(Clock.start(shared.time)),
       listeners: addresses.map(
-        (address, id): Listener => ({ id, transport: UDP, address, wildcard: address.isWildcard }),
+        (address, id): Listener => ({ id, transport: UDP, address, wildcard: address.isWildcard, shard: 0 }),
       ),
       keyring: ring,
       node,

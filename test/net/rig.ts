@@ -206,6 +206,7 @@ export class Rig {
     const eventfd = own(createEventfd());
     this.net = new FfiNet({
       nodeSockets: false,
+      shard: 1,
       ssl: undefined,
       listeners,
       sockets,
@@ -317,7 +318,7 @@ export class Rig {
 
 function listener(id: number, host: string): Listener {
   const transport = id === UDP4 || id === UDP6 ? TRANSPORT_UDP : TRANSPORT_TCP;
-  return { id, transport, address: endpoint(host, 0), wildcard: false };
+  return { id, transport, address: endpoint(host, 0), wildcard: false, shard: 0 };
 }
 
 export function endpoint(host: string, port: number): Endpoint {

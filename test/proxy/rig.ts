@@ -109,7 +109,7 @@ export class Rig {
     this.clock = new Clock(Clock.start(this.time));
     const listeners = listen.map((l, id): Listener => {
       const address = Endpoint.parse(l.host, l.port)!;
-      return { id, transport: l.transport, address, wildcard: address.isWildcard };
+      return { id, transport: l.transport, address, wildcard: address.isWildcard, shard: 0 };
     });
     this.flows = new Flows({
       self: 1,
