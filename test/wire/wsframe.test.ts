@@ -150,8 +150,8 @@ describe('frames that the network splits', () => {
           expect(read(stream)).toEqual(expected);
           expect(read(stream, cuts)).toEqual(expected);
           const ours = bare(stream);
-          const places = cuts.map((cut) => Math.min(cut, ours.length));
-          expect(read(ours, places, 'server')).toEqual(expected);
+          const others = cuts.map((cut) => Math.min(cut, ours.length));
+          expect(read(ours, others, 'server')).toEqual(expected);
         },
       ),
       { numRuns: 150 },
