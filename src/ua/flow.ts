@@ -45,7 +45,7 @@ export interface FlowUser {
     detail: { was: boolean; retryAfter?: number | undefined; outage?: boolean },
   ): void;
   /** A refresh did not succeed and the flow stays; when it is tried again. */
-  deferred(flow: OutboundFlow, status: number, failures: number, retryAfter: number | undefined): number;
+  deferred(flow: OutboundFlow, status: number, retryAfter: number | undefined): number;
 }
 
 export interface FlowParts {
@@ -83,7 +83,6 @@ export class OutboundFlow implements Way {
   #cause: FlowCause = 'not-found';
   #serial = 0;
   #again = 0;
-  #refreshFailures = 0;
   #tried: Session[] = [];
   #removed: (() => void) | undefined;
 
@@ -298,7 +297,6 @@ export class OutboundFlow implements Way {
       case 'registered':
         this.state = 'registered';
         this.#failedTarget = undefined;
-        this.#refreshFailures = 0;
         this.#targets = [];
         this.#timer.set(this.registration.refreshAt);
         this.#pulse?.agree(outcome);
@@ -311,7 +309,7 @@ export class OutboundFlow implements Way {
       case 'recoverable':
         if (this.state === 'registered') {
           // UA-4.2.2-03
-          this.#timer.set(user.deferred(this, status, ++this.#refreshFailures, outcome.retryAfter));
+          this.#timer.set(user.deferred(this, status, outcome.retryAfter));
           return;
         }
         this.#failedTarget = this.#target?.address;

@@ -118,18 +118,62 @@ describe('a refresh', () => {
     const phone = desk.phone([edge]);
     await registered(phone, edge, { expires: 60, headers: [['Flow-Timer', '1000']] });
     const [connection] = edge.connections;
-    for (const wait of [30, 5.1, 60.1]) {
-      await phone.advance(wait);
+    await phone.advance(27.1);
+    const waits: number[] = [];
+    for (let n = 0; n < 3; n++) {
       const got = await edge.next(isRequest('REGISTER'));
-      edge.reply(got, 503, 'Service Unavailable', [['Retry-After', '5']]);
-      await phone.event('deferred');
+      edge.reply(got, 503, 'Service Unavailable', [['Retry-After', '6']]);
+      const { retryIn } = (await phone.event('deferred')) as { retryIn: number };
+      waits.push(Math.round(retryIn / 1000));
+      await phone.advance(retryIn / 1000 + 0.02);
     }
+    // at its word; a quarter of the 27 s that are left of the binding; never before it says
+    expect(waits).toEqual([6, 7, 6]);
     expect(edge.connections).toEqual([connection]);
-    await phone.advance(120.1);
     edge.reply(await edge.next(isRequest('REGISTER')), 403, 'Forbidden');
     expect(await phone.event('lost')).toMatchObject({ cause: { status: 403 } });
     await connection.closed;
   });
+
+  it.each([500, 503, 480, 408])(
+    'refused with %i is tried again while the binding lasts, then by the waits of failures; one 200 and all is as before',
+    async (status) => {
+      const edge = answering(await desk.tcp());
+      const phone = desk.phone([edge]);
+      await registered(phone, edge, { expires: 3600 });
+      const ends = phone.clock.now() + 3_600_000;
+      const refuse = async () => {
+        edge.reply(await edge.next(isRequest('REGISTER')), status, 'No');
+        const { retryIn } = (await phone.event('deferred')) as { retryIn: number };
+        return retryIn / 1000;
+      };
+      await phone.advance(2916.1);
+      const within: number[] = [];
+      for (;;) {
+        const left = (ends - phone.clock.now()) / 1000;
+        const wait = await refuse();
+        if (left < 4) {
+          expect(wait).toBeCloseTo(30, 0);
+          await phone.advance(wait + 0.02);
+          break;
+        }
+        expect(wait).toBeCloseTo(left / 4, 3);
+        within.push(wait);
+        expect(phone.agent.flows).toHaveLength(1);
+        await phone.advance(wait + 0.02);
+      }
+      expect(within.length).toBeGreaterThan(10);
+      expect(phone.agent.flows).toEqual([]);
+      const second = await refuse();
+      expect(second).toBeCloseTo(60, 0);
+      await phone.advance(second + 0.02);
+      await accept(edge);
+      await phone.event('registered');
+      expect(edge.connections).toHaveLength(1);
+      await phone.advance(2916.1);
+      expect(await refuse()).toBeCloseTo(171, 0);
+    },
+  );
 
   it('refused with 423 is asked again at once for what the registrar wants', async () => {
     const edge = await desk.tcp();
