@@ -82,6 +82,8 @@ export class OutboundFlow implements Way {
   /** what an attempt that ran out of targets failed with last */
   #cause: FlowCause = 'not-found';
   #serial = 0;
+  /** a REGISTER has no final answer yet */
+  #asking = false;
   #again = 0;
   #tried: Session[] = [];
   #removed: (() => void) | undefined;
@@ -149,32 +151,27 @@ export class OutboundFlow implements Way {
     );
   }
 
-  /** Takes the binding away and closes; resolves when that was answered or the flow is gone. */
+  /**
+   * Takes the binding away and closes; resolves when that was answered or the flow is gone. A REGISTER that is under way
+   * is waited for first: none may be sent before its answer (RFC 3261 10.2), which may bring the binding.
+   */
   remove(): Promise<void> {
-    if (this.state !== 'registered') {
+    if (this.state !== 'registered' && this.state !== 'registering') {
       this.close();
       return Promise.resolve();
     }
     this.state = 'removing';
     this.#timer.set(Infinity);
-    this.#begin();
     return new Promise((resolve) => {
       this.#removed = resolve;
-      this.#register(true);
+      if (!this.#asking) this.#takeAway();
     });
   }
 
   /** The end, without a word to the user. */
   close(): void {
-    this.#serial++;
     this.state = 'idle';
-    this.#pulse?.stop();
-    this.#pulse = undefined;
-    this.#timer.set(Infinity);
-    const { connection } = this;
-    this.connection = undefined;
-    connection?.close();
-    this.#parts.exchanges.lost(this);
+    this.#drop();
     this.#removed?.();
     this.#removed = undefined;
   }
@@ -265,7 +262,10 @@ export class OutboundFlow implements Way {
       this,
       {
         response: (response) => {
-          if (serial === this.#serial && response.status >= 200) this.#answered(response, contact);
+          if (serial !== this.#serial || response.status < 200) return;
+          this.#asking = false;
+          if (removing || this.state !== 'removing') this.#answered(response, contact);
+          else this.#answeredLate(response, contact);
         },
         failed: () => {
           if (serial === this.#serial) this.#failed('no-answer');
@@ -273,7 +273,21 @@ export class OutboundFlow implements Way {
       },
       true, // 6223-4.3-01
     );
-    if (!sent) this.#failed('no-answer');
+    if (sent) this.#asking = true;
+    else this.#failed('no-answer');
+  }
+
+  #takeAway(): void {
+    this.#begin();
+    this.#register(true);
+  }
+
+  /** To what was under way when the end came: is there a binding now? */
+  #answeredLate(response: Incoming, contact: string): void {
+    const now = this.#parts.agenda.now();
+    this.registration.outcome(response, now, contact);
+    if (this.registration.expiresAt > now) this.#takeAway();
+    else this.close();
   }
 
   #answered(response: Incoming, contact: string): void {
@@ -341,6 +355,7 @@ export class OutboundFlow implements Way {
 
   #drop(): void {
     this.#serial++;
+    this.#asking = false;
     this.#pulse?.stop();
     this.#pulse = undefined;
     this.#timer.set(Infinity);

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import { isRequest } from '../harness/inbox.ts';
-import { accept, answering, Desk, proxyUri, registered } from '../harness/phone.ts';
+import { accept, answering, Desk, grant, proxyUri, registered } from '../harness/phone.ts';
 import { parseNameAddr } from '../harness/sip.ts';
 
 const desk = new Desk();
@@ -313,6 +313,70 @@ describe('the end of a registration', () => {
     expect(got.from).toEqual(first.from);
     edge.reply(got, 200, 'OK');
     await stopped;
+  });
+
+  it('waits for the answer to a first REGISTER that is under way, and takes back what it brought', async () => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    phone.start();
+    const first = await edge.next(isRequest('REGISTER'));
+    const stopped = phone.agent.stop();
+    await phone.advance(20);
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+    grant(edge, first);
+    const got = await edge.next(isRequest('REGISTER'));
+    expect([got.message.header('Expires'), got.message.cseq.number]).toEqual(['0', 2]);
+    expect(got.message.header('Contact')).toBe(first.message.header('Contact'));
+    edge.reply(got, 200, 'OK');
+    await stopped;
+    expect(phone.events).toEqual([]);
+  });
+
+  it.each([401, 403, 503])('of one that was answered %i is nothing: there is none', async (status) => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    phone.start();
+    const first = await edge.next(isRequest('REGISTER'));
+    const [connection] = edge.connections;
+    const stopped = phone.agent.stop();
+    edge.reply(first, status, 'No');
+    await stopped;
+    await connection.closed;
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+  });
+
+  it.each([200, 401, 503])('waits for the answer to a refresh, whatever it is: %i', async (status) => {
+    const edge = answering(await desk.tcp());
+    const phone = desk.phone([edge]);
+    await registered(phone, edge, { expires: 60 });
+    await phone.advance(27.1);
+    const refresh = await edge.next(isRequest('REGISTER'));
+    const stopped = phone.agent.stop();
+    await phone.advance(5);
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+    if (status === 200) grant(edge, refresh);
+    else edge.reply(refresh, status, 'No');
+    const got = await edge.next(isRequest('REGISTER'));
+    expect([got.message.header('Expires'), got.message.cseq.number]).toEqual(['0', 3]);
+    edge.reply(got, 200, 'OK');
+    await stopped;
+  });
+
+  it('does not wait for an edge that is gone, nor longer than 32 s for one that is silent', async () => {
+    const edges = [await desk.tcp(), await desk.tcp()];
+    const phone = desk.phone(edges);
+    phone.start();
+    for (const edge of edges) await edge.next(isRequest('REGISTER'));
+    let done = false;
+    const stopped = phone.agent.stop().then(() => {
+      done = true;
+    });
+    for (const connection of [...edges[0].connections]) await connection.reset();
+    await phone.advance(31.9);
+    expect(done).toBe(false);
+    await phone.advance(0.2);
+    await stopped;
+    expect(edges[1].arrivals.filter(isRequest('REGISTER'))).toEqual([]);
   });
 
   it('of all devices is Contact: * and nothing else [UA-4.2.3-02]', async () => {

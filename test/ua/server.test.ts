@@ -206,6 +206,7 @@ describe.each(['ws', 'wss'] as const)('a flow over %s', (transport) => {
     }
     await phone.advance(10);
     expect(phone.events).toEqual([]);
+    await phone.agent.stop(); // the tests below count bindings
   });
 });
 
