@@ -90,7 +90,7 @@ export class OutboundFlow implements Way {
 
   constructor(member: Member, parts: FlowParts) {
     const { settings, agenda, instance } = parts;
-    const { aor, registrar, expires, require, fallback, keepAlives, random } = settings;
+    const { aor, registrar, expires, require, fallback, gruu, keepAlives, random } = settings;
     this.member = member;
     this.#parts = parts;
     this.#uri = parseSipUri(member.uri) as SipUri;
@@ -101,6 +101,7 @@ export class OutboundFlow implements Way {
       instance,
       regId: member.regId,
       expires,
+      gruus: gruu,
       require,
       fallback,
       keepAlives,

@@ -48,6 +48,8 @@ export interface UserAgentOptions {
   requireOutbound?: boolean;
   /** after a 439 register without outbound; default true */
   fallback?: boolean;
+  /** ask for GRUUs (RFC 5627); without one Contact is the flow's own address. Default true */
+  gruu?: boolean;
   /** leave instance-id and public GRUU out of requests other than REGISTER */
   anonymous?: boolean;
   /** numeric address to send from */
@@ -83,6 +85,7 @@ export interface Settings {
   keepAlives: boolean;
   require: boolean;
   fallback: boolean;
+  gruu: boolean;
   anonymous: boolean;
   localAddress: string | undefined;
   backoff: BackoffTimes;
@@ -142,6 +145,7 @@ export function checkOptions(options: UserAgentOptions): Settings {
     keepAlives: options.nextHopAnswersKeepAlives ?? false,
     require: options.requireOutbound ?? false,
     fallback: options.fallback ?? true,
+    gruu: options.gruu ?? true,
     anonymous: options.anonymous ?? false,
     localAddress: options.localAddress,
     backoff,

@@ -202,30 +202,33 @@ describe('the answer to a REGISTER', () => {
   it.each([
     [400, ''],
     [430, ' [UA-11.5-01]'],
-  ])('%i is a failure of that flow: told, and tried again after the wait, whatever Retry-After says%s', async (status) => {
-    const edge = await desk.tcp();
-    const phone = desk.phone([edge]);
-    phone.start();
-    const refuse = async () => {
-      const got = await edge.next(isRequest('REGISTER'));
-      edge.reply(got, status, 'No', [['Retry-After', '1']]);
-      return got;
-    };
-    const first = await refuse();
-    expect(await phone.event('failed')).toMatchObject({ cause: { status }, retryIn: 30_000 });
-    await phone.advance(29.9);
-    expect(edge.arrivals).toEqual([]);
-    await phone.advance(0.2);
-    const second = await accept(edge, { expires: 60 });
-    expect([second.message.callId, second.message.header('Contact')?.split(';').at(-1)]).toEqual([
-      first.message.callId,
-      'reg-id=1',
-    ]);
-    await phone.event('registered');
-    await phone.advance(27.1);
-    await refuse(); // of a refresh: the flow goes with it
-    expect(await phone.event('lost')).toMatchObject({ cause: { status }, retryIn: 60_000 });
-  });
+  ])(
+    '%i is a failure of that flow: told, and tried again after the wait, whatever Retry-After says%s',
+    async (status) => {
+      const edge = await desk.tcp();
+      const phone = desk.phone([edge]);
+      phone.start();
+      const refuse = async () => {
+        const got = await edge.next(isRequest('REGISTER'));
+        edge.reply(got, status, 'No', [['Retry-After', '1']]);
+        return got;
+      };
+      const first = await refuse();
+      expect(await phone.event('failed')).toMatchObject({ cause: { status }, retryIn: 30_000 });
+      await phone.advance(29.9);
+      expect(edge.arrivals).toEqual([]);
+      await phone.advance(0.2);
+      const second = await accept(edge, { expires: 60 });
+      expect([second.message.callId, second.message.header('Contact')?.split(';').at(-1)]).toEqual([
+        first.message.callId,
+        'reg-id=1',
+      ]);
+      await phone.event('registered');
+      await phone.advance(27.1);
+      await refuse(); // of a refresh: the flow goes with it
+      expect(await phone.event('lost')).toMatchObject({ cause: { status }, retryIn: 60_000 });
+    },
+  );
 
   it('without outbound makes the refresh an ordinary one [UA-4.2.1-16]', async () => {
     const edge = await desk.tcp();
