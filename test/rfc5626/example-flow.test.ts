@@ -2,10 +2,10 @@
  * The call flow of RFC 5626 section 9, with the elements of this project: Dora's phone is our user agent, EA and EB are
  * two edges, HUB is registrar and authoritative proxy; Milo, the caller from elsewhere, is the test. Every message is
  * read between two elements, and what each hop adds, takes and changes is compared whole, header by header. The numbers
- * are those of section 9.1; its configuration part (1 to 8) is left out, the set is configured.
+ * are those of section 9.
  *
  * What is not as there: our elements say more (Flow-Timer, keep, Date, Max-Breadth, rport). HUB tries the newest flow
- * first, so Dora registers by EB first. And HUB records itself in calls to a device with an instance-id (RFC 5627 6.2),
+ * first, so Dora registers by EB first. EA sends what is for CFG by HUB, its upstream. And HUB records itself in calls to a device with an instance-id (RFC 5627 6.2),
  * so that 29 to 34 go by it.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -13,7 +13,7 @@ import { type Dial, dialTcp } from '../../src/ua/connection.ts';
 import { numericOnly } from '../../src/ua/locating.ts';
 import type { IncomingRequest } from '../../src/ua/request.ts';
 import { TCP } from '../../src/wire/via.ts';
-import { UdpAgent } from '../harness/agent.ts';
+import { TcpAgent, UdpAgent } from '../harness/agent.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { type Arrival, isCrlf, isRequest, isResponse, type Matcher } from '../harness/inbox.ts';
 import { Desk, type Phone } from '../harness/phone.ts';
@@ -41,7 +41,9 @@ let dora: Phone;
 let requests: AsyncIterator<IncomingRequest, undefined>;
 let milo: UdpAgent;
 let pongs = 0;
+const configured = Promise.withResolvers<void>();
 const ebUp = Promise.withResolvers<void>();
+let located = 0;
 
 const at = ({ tap }: Edge) => `${tap.host}:${tap.port}`;
 const uriOf = (edge: Edge) => `sip:${at(edge)};transport=tcp`;
@@ -96,7 +98,10 @@ beforeAll(async () => {
     gruu: false,
     dials: { [TCP]: counting },
     locate: async (uri, transports) => {
-      if (uri.host === ea.tap.host) await ebUp.promise;
+      if (++located <= 2) {
+        await configured.promise; // the two flows; what asks next wants to say something before
+        if (uri.host === ea.tap.host) await ebUp.promise;
+      }
       return numericOnly(uri, transports);
     },
   });
@@ -212,8 +217,99 @@ const escaped = (text: string) => text.replace(/[.+?()[\]\\*^$|]/g, '\\$&');
 const flows: Record<'a' | 'b' | 'again', Registered> = {} as never;
 
 describe('the example of RFC 5626 section 9', () => {
-  it('9 to 16: Dora registers by both edges, each with a Path and a reg-id of its own [UA-4.2.1-05 UA-4.2.1-07 UA-4.2.1-13 EP-5.1-03 EP-5.1-08 RG-6-18]', async () => {
+  it('1 to 8: before any registration Dora asks CFG for her configuration, over a flow that brings the NOTIFY back [UA-4.3-05 UA-4.3-08]', async () => {
+    const cfg = desk.keep(
+      await UdpAgent.open({ host: freshHost(), peer: { host: hub.host, port: hub.port }, name: 'CFG' }),
+    );
+    wire.name(cfg.host, 'CFG');
     dora.start();
+    const target = cfg.uri('device');
+    const asked = dora.agent.request('SUBSCRIBE', target, {
+      headers: [
+        ['Event', 'ua-profile;profile-type=device'],
+        ['Expires', '0'],
+      ],
+    });
+    const sent = await hop('Dora', 'EA'); // 1
+    const port = sent.via[0].port as number;
+    const [via] = sent.all('Via');
+    expect(fields(sent)).toEqual({
+      start: [`SUBSCRIBE ${target} SIP/2.0`],
+      via: [`SIP/2.0/TCP ${phoneHost}:${port};branch=${branchOf(sent)};rport;keep`],
+      'max-forwards': ['70'],
+      route: [`<${uriOf(ea)};lr>`],
+      from: [expect.stringMatching(`^<${DORA}>;tag=\\w+$`)],
+      to: [`<${target}>`],
+      'call-id': [sent.callId],
+      cseq: ['1 SUBSCRIBE'],
+      contact: [`<${contactAt(port)};ob>;+sip.instance="<${INSTANCE}>"`],
+      supported: ['outbound', 'path', 'gruu'],
+      allow: sent.all('Allow'),
+      event: ['ua-profile;profile-type=device'],
+      expires: ['0'],
+      'content-length': ['0'],
+      body: [''],
+    });
+    const fromDora = received(via, phoneHost, port);
+    const passed = await hop('EA', 'HUB'); // 2
+    const [route] = passed.all('Record-Route');
+    expect(changes(sent, passed)).toEqual({
+      via: [[via], [ownVia(at(ea)), fromDora]],
+      'max-forwards': [['70'], ['69']],
+      route: [[`<${uriOf(ea)};lr>`], []],
+      'record-route': [[], [expect.stringMatching(`^<sip:${TOKEN}@${at(ea)};transport=tcp;lr>$`)]],
+    });
+    const came = await cfg.only(isRequest('SUBSCRIBE'));
+    expect(came.message.all('Record-Route')).toEqual([route]);
+    const headers: Header[] = [
+      ['Contact', `<${target}>`],
+      ['Expires', '0'],
+    ];
+    const ok = parseMessage(cfg.reply(came, 200, 'OK', headers)) as SipMessage; // 3
+    await hop('HUB', 'EA');
+    const back = await hop('EA', 'Dora'); // 4
+    expect(changes(ok, back)).toEqual({
+      via: [ok.all('Via'), [fromDora.replace(/;keep$/, ';keep=120')]],
+    });
+    expect((await asked).status).toBe(200);
+
+    const line = desk.keep(
+      await TcpAgent.connect({ peer: { host: ea.tap.host, port: ea.tap.port }, localHost: cfg.host }),
+    );
+    line.send(
+      line.compose('NOTIFY', `${contactAt(port)};ob`, {
+        from: ok.header('To') as string,
+        to: sent.header('From') as string,
+        callId: sent.callId,
+        route: [route],
+        contact: `<${target}>`,
+        headers: [
+          ['Event', 'ua-profile;profile-type=device'],
+          ['Subscription-State', 'terminated;reason=timeout'],
+          ['Content-Type', 'message/external-body; access-type="URL"; URL="http://cfg.example.net/dora"'],
+        ],
+      }),
+    );
+    const notify = await hop('CFG', 'EA'); // 5
+    const down = await hop('EA', 'Dora'); // 6
+    const fromCfg = received(notify.all('Via')[0], line.host, line.port);
+    expect(changes(notify, down)).toEqual({
+      via: [notify.all('Via'), [ownVia(at(ea)), fromCfg]],
+      'max-forwards': [['70'], ['69']],
+      route: [[route], []],
+    });
+    const { value: incoming } = await requests.next();
+    expect(incoming?.header('content-type')).toMatch(/^message\/external-body/);
+    incoming?.respond(200);
+    const done = await hop('Dora', 'EA'); // 7
+    expect([done.startLine, done.all('Via')]).toEqual(['SIP/2.0 200 OK', down.all('Via')]);
+    expect(changes(done, (await line.only()).message)).toEqual(viaTaken(done)); // 8
+    await hop('EA', 'CFG');
+    expect(wire.rest()).toEqual({});
+  });
+
+  it('9 to 16: Dora registers by both edges, each with a Path and a reg-id of its own [UA-4.2.1-05 UA-4.2.1-07 UA-4.2.1-13 EP-5.1-03 EP-5.1-08 RG-6-18]', async () => {
+    configured.resolve();
     await dora.event('registered');
     flows.b = await registration(eb, 2, 1, []);
     ebUp.resolve();
