@@ -5,6 +5,7 @@
 import type { ConnectionOptions } from 'node:tls';
 import { type Account, passwordAccount } from '../auth/client.ts';
 import type { TimerValues } from '../transaction/timers.ts';
+import { isOwnHeader } from '../wire/upgrade.ts';
 import { formatUri, parseSipUri, type SipUri, uriParam } from '../wire/uri.ts';
 import { TCP, TLS, TRANSPORTS, UDP, WS, WSS } from '../wire/via.ts';
 import { BACKOFF, type BackoffTimes } from './backoff.ts';
@@ -65,6 +66,8 @@ export interface UserAgentOptions {
   tls?: ConnectionOptions;
   /** path of the HTTP request that opens a WebSocket; default `/` */
   webSocketPath?: string;
+  /** further headers of it, by name: `Cookie`, `Authorization`, `Origin` (RFC 7118 7) */
+  webSocketHeaders?: Readonly<Record<string, string>>;
   /** how flows are opened, by transport code, for other transports than UDP, TCP, TLS, ws and wss */
   dials?: Readonly<Record<number, Dial>>;
 }
@@ -122,6 +125,10 @@ export function checkOptions(options: UserAgentOptions): Settings {
   if (!/^\/[!-~]*$/.test(path)) fail('webSocketPath', path, 'a path from / on');
   if (power !== 'mains' && power !== 'battery') fail('power', power, 'mains or battery');
   if (displayName !== undefined && /[\r\n\0]/.test(displayName)) fail('displayName', displayName, 'one line');
+  const headers = Object.entries(options.webSocketHeaders ?? {});
+  for (const [name, value] of headers)
+    if (!isOwnHeader(name, value))
+      fail('webSocketHeaders', name, "HTTP headers that are not the handshake's");
   const backoff = { ...BACKOFF, ...options.backoff };
   for (const [name, value] of Object.entries(backoff)) number(`backoff.${name}`, value, 0.001, MOST_EXPIRES);
   return {
@@ -157,8 +164,8 @@ export function checkOptions(options: UserAgentOptions): Settings {
       [UDP]: dialUdp,
       [TCP]: dialTcp,
       [TLS]: dialTls(options.tls),
-      [WS]: dialWebSocket(false, { path }),
-      [WSS]: dialWebSocket(true, { path, tls: options.tls }),
+      [WS]: dialWebSocket(false, { path, headers }),
+      [WSS]: dialWebSocket(true, { path, headers, tls: options.tls }),
       ...options.dials,
     },
   };

@@ -44,13 +44,15 @@ const MASK_OCTETS = 4;
 export interface WebSocketOptions {
   /** of the HTTP request; default `/` */
   path?: string;
+  /** further headers of it: Cookie, Authorization, Origin */
+  headers?: readonly (readonly [name: string, value: string])[];
   /** for wss; Node's defaults else */
   tls?: ConnectionOptions | undefined;
   /** Octets that nobody can foresee (RFC 6455 10.3), for keys, masks and names. Default: the system's. */
   octets?: (count: number) => Uint8Array;
 }
 
-interface WebSocketParts extends Required<Pick<WebSocketOptions, 'path' | 'octets'>> {
+interface WebSocketParts extends Required<Pick<WebSocketOptions, 'path' | 'headers' | 'octets'>> {
   /** as it stands in Host */
   host: string;
 }
@@ -77,8 +79,8 @@ class WebSocketStream extends StreamConnection {
 
   /** The stream stands: asks for the WebSocket. */
   connected(): void {
-    const { host, path } = this.#parts;
-    this.write(upgradeRequest({ host, path, key: this.#key }));
+    const { host, path, headers } = this.#parts;
+    this.write(upgradeRequest({ host, path, key: this.#key, more: headers }));
   }
 
   send(bytes: Uint8Array): void {
@@ -158,7 +160,7 @@ const closeCode = (code: number): Uint8Array => Uint8Array.of(code >> 8, code & 
 /** For `transport=ws` and, secured, for wss. */
 export function dialWebSocket(
   secured: boolean,
-  { path = '/', tls, octets = randomBytes }: WebSocketOptions = {},
+  { path = '/', headers = [], tls, octets = randomBytes }: WebSocketOptions = {},
 ): Dial {
   const transport = secured ? WSS : WS;
   return (target, handler, options) => {
@@ -173,7 +175,7 @@ export function dialWebSocket(
           noDelay: true,
           ...(localAddress === undefined ? {} : { localAddress }),
         });
-    const connection = new WebSocketStream(transport, socket, handler, { host, path, octets });
+    const connection = new WebSocketStream(transport, socket, handler, { host, path, headers, octets });
     socket.once(secured ? 'secureConnect' : 'connect', () => connection.connected());
     return connection;
   };

@@ -99,11 +99,22 @@ export interface UpgradeRequest {
   path: string;
   /** 16 octets that nobody can foresee, in base64 */
   key: string;
+  /** what else it says, each as `isOwnHeader` has it */
+  more?: readonly (readonly [name: string, value: string])[];
 }
 
+const TAKEN =
+  /^(host|upgrade|connection|content-length|transfer-encoding|expect|te|trailer|sec-websocket-.*)$/i;
+
+/** May a client add this header to its request? */
+export const isOwnHeader = (name: string, value: string): boolean =>
+  HEADER.exec(`${name}:${value}`)?.[1] === name && !TAKEN.test(name);
+
 /** The client's request (6455 4.1). */
-export const upgradeRequest = ({ host, path, key }: UpgradeRequest): string =>
-  `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n\r\n`;
+export function upgradeRequest({ host, path, key, more = [] }: UpgradeRequest): string {
+  const others = more.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  return `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n${others}\r\n`;
+}
 
 /** Does this whole head open the WebSocket that was asked for with `key`? */
 export function opensWebSocket(head: string, key: string): boolean {

@@ -80,6 +80,30 @@ describe('the way in', () => {
     for (const request of requests) expect(request).toMatch(/^GET \/sip\?line=2 HTTP\/1\.1\r\n/);
   });
 
+  it('says what else it is told to: a cookie, credentials, an Origin', async () => {
+    const edge = await desk.ws();
+    const webSocketHeaders = { Cookie: 'session=tin; b="c"', Authorization: 'Basic ZG9yYTp0aW4=' };
+    await registered(desk.phone([edge], { webSocketHeaders }), edge);
+    const lines = edge.newest.request.split('\r\n').slice(1, -2);
+    expect(lines.slice(-2)).toEqual(['Cookie: session=tin; b="c"', 'Authorization: Basic ZG9yYTp0aW4=']);
+    expect(new Set(lines.map((line) => line.split(':')[0])).size).toBe(lines.length);
+  });
+
+  it.each([
+    ['Cookie', 'a\r\nX: y'],
+    ['Coo kie', 'zither'],
+    ['', 'zither'],
+    ['Host:elsewhere.test', 'zither'],
+    ['Host', 'elsewhere.test'],
+    ['sec-websocket-protocol', 'chat'],
+    ['Transfer-Encoding', 'chunked'],
+  ])('header %j with %j is refused, and its value not told', (name, value) => {
+    const make = () => desk.phone(['sip:127.0.0.1;transport=ws'], { webSocketHeaders: { [name]: value } });
+    expect(make).toThrow(
+      expect.objectContaining({ code: 'option', message: expect.not.stringContaining(value) }),
+    );
+  });
+
   it.each(['sip', '/a b', '/a\r\nX: y', ''])('path %j is refused', (webSocketPath) => {
     expect(() => desk.phone(['sip:127.0.0.1;transport=ws'], { webSocketPath })).toThrow(
       expect.objectContaining({ code: 'option', message: expect.stringContaining('webSocketPath') }),
