@@ -210,6 +210,38 @@ describe.each(['ws', 'wss'] as const)('a flow over %s', (transport) => {
   });
 });
 
+describe('over IPv6', () => {
+  it('phones on ws and wss reach each other', async ({ skip }) => {
+    const ws = await freePort('::1').catch(() => 0);
+    if (ws === 0) return skip('this machine has no ::1');
+    const wss = await freePort('::1');
+    const host = freshHost();
+    const port = await freePort(host);
+    const own = makeCertificates(['IP:::1']);
+    desk.keep({ close: async () => own.remove() });
+    const LISTEN = `udp:${host}:${port},tcp:${host}:${port},ws:[::1]:${ws},wss:[::1]:${wss}`;
+    const tls = { TLS_CERT: own.cert, TLS_KEY: own.key };
+    const settings = { WORKERS: '1', MAX_FLOWS: '256', DOMAINS: DOMAIN, STORE: 'memory:', LISTEN, ...tls };
+    const server = await Holdfast.start({ host, port, settings });
+    desk.keep({ close: () => server.stop() });
+    const [dora, milo] = [`sip:[::1]:${ws};transport=ws`, `sip:[::1]:${wss};transport=wss`].map(
+      (proxy, i) =>
+        new UserAgent({
+          aor: `sip:${PEOPLE[i]}@${DOMAIN}`,
+          proxies: [proxy],
+          dataDir: desk.dataDir(),
+          tls: { ca: own.trusted },
+        }),
+    );
+    desk.keep({ close: () => Promise.all([dora.stop(), milo.stop()]) });
+    await Promise.all([dora.start(), milo.start()]);
+    expect([dora, milo].map(({ flows }) => flows[0].outbound)).toEqual([true, true]);
+    const came = answering(dora);
+    const sent = await milo.request('MESSAGE', `sip:dora@${DOMAIN}`, { body: 'over six' });
+    expect([sent.status, came[0]?.text]).toEqual([200, 'over six']);
+  });
+});
+
 describe('a device that starts again', () => {
   it('replaces its bindings and does not add to them, also when it said no goodbye [UA-3.2-01 UA-4.1-02 UA-4.2.1-10]', async () => {
     const dataDir = desk.dataDir();
