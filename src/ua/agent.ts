@@ -14,7 +14,6 @@
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { parseSipUri } from '../wire/uri.ts';
-import { retryDelay } from './backoff.ts';
 import { Call } from './call.ts';
 import { Agenda, type Timer } from './clock.ts';
 import { Dialog, tagged } from './dialog.ts';
@@ -118,13 +117,12 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
               this.#tell(flow, { state: 'registered', outbound });
             },
             heard: () => this.#set.heard(member),
-            deferred: (flow, status, failures, retryAfter) => {
-              const others = this.#set.members.some((other) => other !== member && other.up);
-              const wait = retryDelay(failures, others, random, backoff);
-              const retryIn =
-                failures === 1 && retryAfter !== undefined ? retryAfter : Math.max(wait, retryAfter ?? 0);
-              this.#tell(flow, { state: 'deferred', status, retryIn });
-              return this.#agenda.now() + retryIn;
+            deferred: (flow, status, retryAfter) => {
+              const now = this.#agenda.now();
+              const left = flow.registration.expiresAt - now;
+              const at = this.#set.deferred(member, now, left, retryAfter);
+              this.#tell(flow, { state: 'deferred', status, retryIn: at - now });
+              return at;
             },
             gone: (flow, cause, { was, retryAfter, outage }) => {
               if (this.#state !== 'started') return;

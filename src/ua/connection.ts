@@ -7,8 +7,8 @@
  * away with the flow, the ICMP errors of a connected socket, and the local address that the kernel chose for this
  * peer. It also needs neither a flow table nor 166 MiB of arena.
  *
- * A stream is any Duplex: TLS (tls.ts) and what else there is come in by a `Dial` of their own, under their transport
- * code.
+ * A stream is any Duplex: TLS (tls.ts), WebSockets (websocket.ts) and what else there is come in by a `Dial` of their
+ * own, under their transport code.
  * `closed` is told once, and nothing after it. A peer that does not read is cut off at MOST_WAITING.
  */
 import dgram from 'node:dgram';
@@ -22,7 +22,16 @@ import { isStun } from '../wire/stun.ts';
 import { TCP, UDP } from '../wire/via.ts';
 
 /** Why a socket ended. */
-export type Ending = 'refused' | 'closed' | 'reset' | 'icmp' | 'malformed' | 'write-queue' | 'stopped';
+export type Ending =
+  | 'refused'
+  /** an HTTP server that opens no WebSocket for SIP */
+  | 'no-websocket'
+  | 'closed'
+  | 'reset'
+  | 'icmp'
+  | 'malformed'
+  | 'write-queue'
+  | 'stopped';
 
 export interface ConnectionHandler {
   opened(): void;
@@ -38,8 +47,9 @@ export interface ConnectionHandler {
 export interface Connection {
   readonly transport: number;
   readonly reliable: boolean;
-  /** numeric, without brackets; '' before `opened` */
+  /** for Via and Contact: numeric, without brackets, or a name that leads nowhere; '' before `opened` */
   localHost: string;
+  /** 0: none is written */
   localPort: number;
   /** a message has begun to come in and is not complete */
   readonly inMessage: boolean;
@@ -60,59 +70,76 @@ export type Dial = (target: Target, handler: ConnectionHandler, options: DialOpt
 const MOST_WAITING = 1 << 20;
 const CLOSE_MS = 2_000;
 
-class StreamConnection implements Connection {
+/** A byte stream as a connection; what its octets mean is the subclass's. */
+export abstract class StreamConnection implements Connection {
   readonly transport: number;
   readonly reliable = true;
   localHost = '';
   localPort = 0;
+  protected readonly handler: ConnectionHandler;
   readonly #stream: Duplex;
-  readonly #handler: ConnectionHandler;
-  readonly #framer = new Framer(PONG);
   /** octets of an unfinished message, with one more for the sentinel */
   #kept = Buffer.alloc(0);
   #length = 0;
+  #open = false;
   #ended = false;
   #closing = false;
 
   constructor(transport: number, stream: Duplex, handler: ConnectionHandler) {
     this.transport = transport;
     this.#stream = stream;
-    this.#handler = handler;
+    this.handler = handler;
     stream.on('data', (chunk: Buffer) => this.#read(chunk));
-    stream.on('end', () => this.#end('closed'));
+    stream.on('end', () => this.end('closed'));
     stream.on('error', (error: NodeJS.ErrnoException) =>
-      this.#end(this.localPort === 0 ? 'refused' : error.code === 'ECONNRESET' ? 'reset' : 'closed'),
+      this.end(!this.#open ? 'refused' : error.code === 'ECONNRESET' ? 'reset' : 'closed'),
     );
-    stream.on('close', () => this.#end('closed'));
+    stream.on('close', () => this.end('closed'));
   }
+
+  abstract get inMessage(): boolean;
+  abstract send(bytes: Uint8Array): void;
+  /** What is whole of `buf[0, length)` is dealt with, as long as the connection lasts; how much of it is used up. */
+  protected abstract take(buf: Buffer, length: number): number;
 
   opened(host: string, port: number): void {
     if (this.#ended) return;
     this.localHost = host;
     this.localPort = port;
-    this.#handler.opened();
-  }
-
-  get inMessage(): boolean {
-    return this.#framer.inMessage;
-  }
-
-  send(bytes: Uint8Array): void {
-    if (this.#ended || this.#closing) return;
-    this.#stream.write(bytes);
-    if (this.#stream.writableLength > MOST_WAITING) this.#end('write-queue');
+    this.#open = true;
+    this.handler.opened();
   }
 
   close(): void {
     if (this.#ended || this.#closing) return;
     this.#closing = true;
-    if (this.localPort === 0) {
-      this.#end('stopped');
+    if (!this.#open) {
+      this.end('stopped');
       return;
     }
-    this.#stream.end();
+    this.farewell(this.#stream);
     // not a time of the protocol: a peer that never closes its side must not hold the descriptor
-    setTimeout(() => this.#end('stopped'), CLOSE_MS).unref();
+    setTimeout(() => this.end('stopped'), CLOSE_MS).unref();
+  }
+
+  /** The last that goes out. */
+  protected farewell(stream: Duplex): void {
+    stream.end();
+  }
+
+  protected get isClosing(): boolean {
+    return this.#closing;
+  }
+
+  protected get isOver(): boolean {
+    return this.#ended;
+  }
+
+  /** Not after `close`: nothing follows it. */
+  protected write(bytes: Uint8Array | string): void {
+    if (this.#ended || this.#closing) return;
+    this.#stream.write(bytes);
+    if (this.#stream.writableLength > MOST_WAITING) this.end('write-queue');
   }
 
   #read(chunk: Buffer): void {
@@ -125,36 +152,55 @@ class StreamConnection implements Connection {
     chunk.copy(this.#kept, this.#length);
     this.#length += chunk.length;
     const buf = this.#kept;
-    let at = 0;
-    for (;;) {
-      const verdict = this.#framer.next(buf, at, this.#length);
-      at = this.#framer.frameEnd;
-      if (verdict === MORE) break;
-      if (verdict === PONG) this.#handler.pong();
-      else if (verdict === MESSAGE) this.#handler.message(buf, this.#framer.frameStart, at);
-      else {
-        this.#end('malformed');
-        return;
-      }
-      if (this.#ended) return;
-    }
-    buf.copyWithin(0, at, this.#length);
-    this.#length -= at;
+    const used = this.take(buf, this.#length);
+    if (this.#ended) return;
+    buf.copyWithin(0, used, this.#length);
+    this.#length -= used;
     if (this.#length === 0 && buf.length > MAX_MESSAGE / 4) this.#kept = Buffer.alloc(0);
-    this.#handler.read();
+    this.handler.read();
   }
 
-  #end(ending: Ending): void {
+  /** `last`: octets that are still to reach the peer. */
+  protected end(ending: Ending, last?: Uint8Array): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#stream.destroy();
-    this.#handler.closed(this.#closing ? 'stopped' : ending);
+    if (last && !this.#closing) {
+      this.#stream.end(last);
+      setTimeout(() => this.#stream.destroy(), CLOSE_MS).unref();
+    } else this.#stream.destroy();
+    this.handler.closed(this.#closing ? 'stopped' : ending);
+  }
+}
+
+/** SIP as it stands, message behind message, pongs between them. */
+class SipStream extends StreamConnection {
+  readonly #framer = new Framer(PONG);
+
+  get inMessage(): boolean {
+    return this.#framer.inMessage;
+  }
+
+  send(bytes: Uint8Array): void {
+    this.write(bytes);
+  }
+
+  protected take(buf: Buffer, length: number): number {
+    let at = 0;
+    for (;;) {
+      const verdict = this.#framer.next(buf, at, length);
+      at = this.#framer.frameEnd;
+      if (verdict === MORE) return at;
+      if (verdict === PONG) this.handler.pong();
+      else if (verdict === MESSAGE) this.handler.message(buf, this.#framer.frameStart, at);
+      else this.end('malformed');
+      if (this.isOver) return at;
+    }
   }
 }
 
 /** A stream that somebody else opens; `opened` of the result has to be called when it is. */
 export const overStream = (transport: number, stream: Duplex, handler: ConnectionHandler): StreamConnection =>
-  new StreamConnection(transport, stream, handler);
+  new SipStream(transport, stream, handler);
 
 export const dialTcp: Dial = ({ address }, handler, { localAddress }) => {
   const socket = net.connect({

@@ -39,7 +39,7 @@ import { Message, NO_END, OK, statusOf } from '../wire/lexer.ts';
 import { MAX_MESSAGE } from '../wire/limits.ts';
 import { ACK, CANCEL, INVITE, methodId, methodName, VIA } from '../wire/names.ts';
 import { Patch } from '../wire/patch.ts';
-import { TRANSPORTS, Via } from '../wire/via.ts';
+import { TRANSPORTS, Via, WS, WSS } from '../wire/via.ts';
 import { Writer } from '../wire/writer.ts';
 import type { Agenda } from './clock.ts';
 import type { Connection } from './connection.ts';
@@ -73,7 +73,11 @@ const RING_MS = 20_000;
 const SCRATCH = 64 * 1024;
 const COOKIE = 'z9hG4bK';
 /** As it stands in a URI or a Via. */
-export const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : host);
+export const hostPort = ({ localHost, localPort }: Connection): string =>
+  `${localHost.includes(':') ? `[${localHost}]` : localHost}${localPort === 0 ? '' : `:${localPort}`}`;
+/** Does a message need no Content-Length to end? */
+const endsByItself = ({ transport, reliable }: Connection): boolean =>
+  !reliable || transport === WS || transport === WSS; // 7118-5-03
 
 export class ClientExchange {
   readonly draft: Draft;
@@ -228,7 +232,7 @@ export class Exchanges {
   /** One whole message of a flow. */
   receive(carrier: Carrier, buf: Uint8Array, start: number, end: number): void {
     const m = this.#message;
-    const verdict = m.lex(buf, start, end, !carrier.connection?.reliable);
+    const verdict = m.lex(buf, start, end, !carrier.connection || endsByItself(carrier.connection));
     if (verdict >= NO_END) return;
     if (!m.isRequest) {
       if (verdict === OK) this.#response(m);
@@ -405,9 +409,9 @@ export class Exchanges {
 }
 
 /** rport always: the answer comes to where the request came from (RFC 3581). */
-function viaOf({ transport, localHost, localPort }: Connection, branch: string, keep: boolean): string {
-  const name = TRANSPORTS[transport];
-  return `SIP/2.0/${name} ${bracketed(localHost)}:${localPort};branch=${branch};rport${keep ? ';keep' : ''}`;
+function viaOf(connection: Connection, branch: string, keep: boolean): string {
+  const name = TRANSPORTS[connection.transport];
+  return `SIP/2.0/${name} ${hostPort(connection)};branch=${branch};rport${keep ? ';keep' : ''}`;
 }
 
 export function compose({ method, uri, headers, body }: Draft, via: string): Buffer {

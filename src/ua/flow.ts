@@ -45,7 +45,7 @@ export interface FlowUser {
     detail: { was: boolean; retryAfter?: number | undefined; outage?: boolean },
   ): void;
   /** A refresh did not succeed and the flow stays; when it is tried again. */
-  deferred(flow: OutboundFlow, status: number, failures: number, retryAfter: number | undefined): number;
+  deferred(flow: OutboundFlow, status: number, retryAfter: number | undefined): number;
 }
 
 export interface FlowParts {
@@ -82,14 +82,15 @@ export class OutboundFlow implements Way {
   /** what an attempt that ran out of targets failed with last */
   #cause: FlowCause = 'not-found';
   #serial = 0;
+  /** a REGISTER has no final answer yet */
+  #asking = false;
   #again = 0;
-  #refreshFailures = 0;
   #tried: Session[] = [];
   #removed: (() => void) | undefined;
 
   constructor(member: Member, parts: FlowParts) {
     const { settings, agenda, instance } = parts;
-    const { aor, registrar, expires, require, fallback, keepAlives, random } = settings;
+    const { aor, registrar, expires, require, fallback, gruu, keepAlives, random } = settings;
     this.member = member;
     this.#parts = parts;
     this.#uri = parseSipUri(member.uri) as SipUri;
@@ -100,6 +101,7 @@ export class OutboundFlow implements Way {
       instance,
       regId: member.regId,
       expires,
+      gruus: gruu,
       require,
       fallback,
       keepAlives,
@@ -150,32 +152,27 @@ export class OutboundFlow implements Way {
     );
   }
 
-  /** Takes the binding away and closes; resolves when that was answered or the flow is gone. */
+  /**
+   * Takes the binding away and closes; resolves when that was answered or the flow is gone. A REGISTER that is under way
+   * is waited for first: none may be sent before its answer (RFC 3261 10.2), which may bring the binding.
+   */
   remove(): Promise<void> {
-    if (this.state !== 'registered') {
+    if (this.state !== 'registered' && this.state !== 'registering') {
       this.close();
       return Promise.resolve();
     }
     this.state = 'removing';
     this.#timer.set(Infinity);
-    this.#begin();
     return new Promise((resolve) => {
       this.#removed = resolve;
-      this.#register(true);
+      if (!this.#asking) this.#takeAway();
     });
   }
 
   /** The end, without a word to the user. */
   close(): void {
-    this.#serial++;
     this.state = 'idle';
-    this.#pulse?.stop();
-    this.#pulse = undefined;
-    this.#timer.set(Infinity);
-    const { connection } = this;
-    this.connection = undefined;
-    connection?.close();
-    this.#parts.exchanges.lost(this);
+    this.#drop();
     this.#removed?.();
     this.#removed = undefined;
   }
@@ -266,7 +263,10 @@ export class OutboundFlow implements Way {
       this,
       {
         response: (response) => {
-          if (serial === this.#serial && response.status >= 200) this.#answered(response, contact);
+          if (serial !== this.#serial || response.status < 200) return;
+          this.#asking = false;
+          if (removing || this.state !== 'removing') this.#answered(response, contact);
+          else this.#answeredLate(response, contact);
         },
         failed: () => {
           if (serial === this.#serial) this.#failed('no-answer');
@@ -274,7 +274,21 @@ export class OutboundFlow implements Way {
       },
       true, // 6223-4.3-01
     );
-    if (!sent) this.#failed('no-answer');
+    if (sent) this.#asking = true;
+    else this.#failed('no-answer');
+  }
+
+  #takeAway(): void {
+    this.#begin();
+    this.#register(true);
+  }
+
+  /** To what was under way when the end came: is there a binding now? */
+  #answeredLate(response: Incoming, contact: string): void {
+    const now = this.#parts.agenda.now();
+    this.registration.outcome(response, now, contact);
+    if (this.registration.expiresAt > now) this.#takeAway();
+    else this.close();
   }
 
   #answered(response: Incoming, contact: string): void {
@@ -298,7 +312,6 @@ export class OutboundFlow implements Way {
       case 'registered':
         this.state = 'registered';
         this.#failedTarget = undefined;
-        this.#refreshFailures = 0;
         this.#targets = [];
         this.#timer.set(this.registration.refreshAt);
         this.#pulse?.agree(outcome);
@@ -311,7 +324,7 @@ export class OutboundFlow implements Way {
       case 'recoverable':
         if (this.state === 'registered') {
           // UA-4.2.2-03
-          this.#timer.set(user.deferred(this, status, ++this.#refreshFailures, outcome.retryAfter));
+          this.#timer.set(user.deferred(this, status, outcome.retryAfter));
           return;
         }
         this.#failedTarget = this.#target?.address;
@@ -343,6 +356,7 @@ export class OutboundFlow implements Way {
 
   #drop(): void {
     this.#serial++;
+    this.#asking = false;
     this.#pulse?.stop();
     this.#pulse = undefined;
     this.#timer.set(Infinity);

@@ -10,7 +10,7 @@
  * "Up" is registered: a first attempt that is still under way keeps nobody reachable, so it does not raise the base
  * time of the others (UA-4.5-09).
  */
-import { BACKOFF, type BackoffTimes, retryDelay } from './backoff.ts';
+import { BACKOFF, type BackoffTimes, refreshDelay, retryDelay } from './backoff.ts';
 
 export interface Member {
   /** as configured */
@@ -24,6 +24,9 @@ export interface Member {
   proven: boolean;
   /** the proxy was reached and will not take an outbound registration (439): no outage for the others (UA-4.2.1-22) */
   refused: boolean;
+  /** refreshes in a row that were refused for now; and those of them that came when the binding was over */
+  deferrals: number;
+  lapsed: number;
   /** when the next attempt is due; Infinity while one is under way or the flow is up */
   dueAt: number;
 }
@@ -59,6 +62,8 @@ export class FlowSet {
       up: false,
       proven: false,
       refused: false,
+      deferrals: 0,
+      lapsed: 0,
       dueAt: Number.NEGATIVE_INFINITY, // UA-4.5-09: the first attempt is immediate
     }));
     this.#random = random;
@@ -84,6 +89,7 @@ export class FlowSet {
   registered(member: Member, keepAlives: boolean): void {
     member.up = true;
     member.refused = false;
+    member.deferrals = member.lapsed = 0;
     member.dueAt = Infinity;
     if (!keepAlives) this.heard(member);
   }
@@ -116,6 +122,19 @@ export class FlowSet {
     member.proven = false;
     member.dueAt = now; // UA-4.5-02
     return now;
+  }
+
+  /**
+   * A refresh was refused for now and the flow lives. When it is tried again; `left`: ms of the binding. Retry-After is
+   * taken at its word once, as above.
+   */
+  deferred(member: Member, now: number, left: number, retryAfter?: number): number {
+    const first = member.deferrals++ === 0;
+    if (first && retryAfter !== undefined) return now + retryAfter;
+    const others = this.members.some((other) => other !== member && other.up);
+    const wait =
+      refreshDelay(left, this.#random) ?? retryDelay(++member.lapsed, others, this.#random, this.#times);
+    return now + Math.max(wait, retryAfter ?? 0);
   }
 
   /** The device has another address: no fault of any proxy, and no reason to wait, as after a boot. The counters stay. */

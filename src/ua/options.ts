@@ -5,8 +5,9 @@
 import type { ConnectionOptions } from 'node:tls';
 import { type Account, passwordAccount } from '../auth/client.ts';
 import type { TimerValues } from '../transaction/timers.ts';
+import { isOwnHeader } from '../wire/upgrade.ts';
 import { formatUri, parseSipUri, type SipUri, uriParam } from '../wire/uri.ts';
-import { TCP, TLS, UDP } from '../wire/via.ts';
+import { TCP, TLS, TRANSPORTS, UDP, WS, WSS } from '../wire/via.ts';
 import { BACKOFF, type BackoffTimes } from './backoff.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type Dial, dialTcp, dialUdp } from './connection.ts';
@@ -15,6 +16,7 @@ import { isInstance } from './identity.ts';
 import { BATTERY, type Bounds, boundsUpTo, MAINS } from './keepalive.ts';
 import { type Locate, numericOnly } from './locating.ts';
 import { dialTls } from './tls.ts';
+import { dialWebSocket } from './websocket.ts';
 
 export interface UserAgentOptions {
   /** the address-of-record: `sip:dora@example.net` */
@@ -47,6 +49,8 @@ export interface UserAgentOptions {
   requireOutbound?: boolean;
   /** after a 439 register without outbound; default true */
   fallback?: boolean;
+  /** ask for GRUUs (RFC 5627); without one Contact is the flow's own address. Default true */
+  gruu?: boolean;
   /** leave instance-id and public GRUU out of requests other than REGISTER */
   anonymous?: boolean;
   /** numeric address to send from */
@@ -58,9 +62,13 @@ export interface UserAgentOptions {
   clock?: Clock;
   /** in [0, 1) */
   random?: () => number;
-  /** for TLS: an authority (`ca`), a client certificate (`cert`, `key`); Node's defaults else */
+  /** for TLS and wss: an authority (`ca`), a client certificate (`cert`, `key`); Node's defaults else */
   tls?: ConnectionOptions;
-  /** how flows are opened, by transport code, for other transports than UDP, TCP and TLS */
+  /** path of the HTTP request that opens a WebSocket; default `/` */
+  webSocketPath?: string;
+  /** further headers of it, by name: `Cookie`, `Authorization`, `Origin` (RFC 7118 7) */
+  webSocketHeaders?: Readonly<Record<string, string>>;
+  /** how flows are opened, by transport code, for other transports than UDP, TCP, TLS, ws and wss */
   dials?: Readonly<Record<number, Dial>>;
 }
 
@@ -80,6 +88,7 @@ export interface Settings {
   keepAlives: boolean;
   require: boolean;
   fallback: boolean;
+  gruu: boolean;
   anonymous: boolean;
   localAddress: string | undefined;
   backoff: BackoffTimes;
@@ -112,9 +121,14 @@ export function checkOptions(options: UserAgentOptions): Settings {
   const account =
     options.account ??
     (password === undefined ? undefined : passwordAccount(options.user ?? aor.user, password));
-  const { power = 'mains', pingSeconds, displayName } = options;
+  const { power = 'mains', pingSeconds, displayName, webSocketPath: path = '/' } = options;
+  if (!/^\/[!-~]*$/.test(path)) fail('webSocketPath', path, 'a path from / on');
   if (power !== 'mains' && power !== 'battery') fail('power', power, 'mains or battery');
   if (displayName !== undefined && /[\r\n\0]/.test(displayName)) fail('displayName', displayName, 'one line');
+  const headers = Object.entries(options.webSocketHeaders ?? {});
+  for (const [name, value] of headers)
+    if (!isOwnHeader(name, value))
+      fail('webSocketHeaders', name, "HTTP headers that are not the handshake's");
   const backoff = { ...BACKOFF, ...options.backoff };
   for (const [name, value] of Object.entries(backoff)) number(`backoff.${name}`, value, 0.001, MOST_EXPIRES);
   return {
@@ -138,6 +152,7 @@ export function checkOptions(options: UserAgentOptions): Settings {
     keepAlives: options.nextHopAnswersKeepAlives ?? false,
     require: options.requireOutbound ?? false,
     fallback: options.fallback ?? true,
+    gruu: options.gruu ?? true,
     anonymous: options.anonymous ?? false,
     localAddress: options.localAddress,
     backoff,
@@ -145,7 +160,14 @@ export function checkOptions(options: UserAgentOptions): Settings {
     locate: options.locate ?? numericOnly,
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
-    dials: { [UDP]: dialUdp, [TCP]: dialTcp, [TLS]: dialTls(options.tls), ...options.dials },
+    dials: {
+      [UDP]: dialUdp,
+      [TCP]: dialTcp,
+      [TLS]: dialTls(options.tls),
+      [WS]: dialWebSocket(false, { path, headers }),
+      [WSS]: dialWebSocket(true, { path, headers, tls: options.tls }),
+      ...options.dials,
+    },
   };
 }
 
@@ -159,8 +181,10 @@ function number(name: string, value: unknown, least: number, most: number): numb
   return value;
 }
 
-/** The URI with `lr`, as it stands in Route (UA-4.2.1-07). */
+/** The URI with `lr`, as it stands in Route (UA-4.2.1-07); `wss` is a name for Via alone (7118 5.2). */
 export function routeOf(uri: string): string {
   const parsed = parseSipUri(uri) as SipUri;
-  return uriParam(parsed, 'lr') === undefined ? `${uri};lr` : uri;
+  const named = uriParam(parsed, 'transport')?.toUpperCase() === TRANSPORTS[WSS];
+  const route = named ? uri.replace(/;transport=wss\b/i, ';transport=ws') : uri;
+  return uriParam(parsed, 'lr') === undefined ? `${route};lr` : route;
 }

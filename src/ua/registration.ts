@@ -21,6 +21,8 @@ export interface RegistrationOptions {
   regId: number;
   /** seconds to ask for */
   expires: number;
+  /** ask for GRUUs */
+  gruus?: boolean;
   /** insist on outbound by Require (UA-4.2.1-12) */
   require?: boolean;
   /** after a 439 register without outbound (UA-4.2.1-20) */
@@ -79,7 +81,7 @@ export class Registration {
 
   /** Of the next REGISTER, a new one or the same once more (3261-22-05). `contact`: the URI of this flow. */
   headers(contact: string, removing = false): [string, string][] {
-    const { aor, instance, regId, require = false } = this.options;
+    const { aor, instance, regId, require = false, gruus = true } = this.options;
     this.#removing = removing;
     this.#cseq++;
     const outbound = this.#asks ? `;reg-id=${regId}` : '';
@@ -93,7 +95,7 @@ export class Registration {
       // 4.2.1: nothing but the UA removes a contact of an earlier flow where reg-ids are not known
       ...(stale ? [['Contact', `<${this.#ordinary}>;expires=0`] as [string, string]] : []),
       ['Expires', `${removing ? 0 : this.#expires}`],
-      ['Supported', this.#asks ? 'path, outbound, gruu' : 'path, gruu'],
+      ['Supported', `path${this.#asks ? ', outbound' : ''}${gruus ? ', gruu' : ''}`],
       ...(require && this.#asks ? [['Require', 'outbound'] as [string, string]] : []),
     ];
   }

@@ -9,11 +9,11 @@
 import { Endpoint } from '../net/endpoint.ts';
 import type { Target } from '../net/targets.ts';
 import { parseSipUri, type SipUri } from '../wire/uri.ts';
-import { TRANSPORTS, UDP } from '../wire/via.ts';
+import { TRANSPORTS, UDP, WS, WSS } from '../wire/via.ts';
 import { Authentication } from './authentication.ts';
 import type { Agenda, Timer } from './clock.ts';
 import type { Connection } from './connection.ts';
-import { bracketed, type Carrier, type Exchanges } from './exchange.ts';
+import { type Carrier, type Exchanges, hostPort } from './exchange.ts';
 import { routeOf, type Settings } from './options.ts';
 import { Pulse } from './pulse.ts';
 import { RoundTrip } from './stun.ts';
@@ -32,9 +32,10 @@ export interface Way extends Carrier {
 }
 
 /** The URI at which requests over this connection come back. */
-export function contactOf(user: string, { transport, localHost, localPort }: Connection): string {
-  const name = transport === UDP ? '' : `;transport=${TRANSPORTS[transport].toLowerCase()}`;
-  return `sip:${user}@${bracketed(localHost)}:${localPort}${name}`;
+export function contactOf(user: string, connection: Connection): string {
+  const { transport } = connection;
+  const name = TRANSPORTS[transport === WSS ? WS : transport].toLowerCase(); // 7118 5.2: ws for both
+  return `sip:${user}@${hostPort(connection)}${transport === UDP ? '' : `;transport=${name}`}`;
 }
 
 const CONNECT_MS = 32_000;

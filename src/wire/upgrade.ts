@@ -1,7 +1,8 @@
 /**
- * The request that opens a WebSocket (RFC 6455 4.2, RFC 7118 4.1), as text, and its answer: 101, or a short
- * refusal after which the connection ends. Whoever may not come in for another reason than its form is for
- * the `Admit` of the caller to say, which sees Origin and Cookie (RFC 7118 7).
+ * The request that opens a WebSocket (RFC 6455 4, RFC 7118 4.1), as text, and its answer, for both sides. A server's
+ * answer is 101, or a short refusal after which the connection ends. Whoever may not come in for another reason than
+ * its form is for the `Admit` of the caller to say, which sees Origin and Cookie (RFC 7118 7). A client takes a 101
+ * alone, and only one that proves to have read the request.
  *
  * Strict, since what passes for an upgrade here and not at a proxy in front of us is how requests are smuggled:
  * CRLF alone ends a line, no line is folded, no header that decides occurs twice, there is no body.
@@ -60,16 +61,7 @@ export function answerUpgrade(head: string, admit: Admit): UpgradeAnswer {
   const headers = headersOf(lines);
   const isHead = method === 'HEAD'; // its answer has no body
   if (!headers) return refuseUpgrade(400, isHead);
-  const one = (name: string): string | undefined => {
-    const values = headers.get(name);
-    return values?.length === 1 ? values[0] : undefined;
-  };
-  const lists = (name: string): string[] =>
-    (headers.get(name) ?? [])
-      .join(',')
-      .split(',')
-      .map((s) => s.trim());
-  const has = (name: string, token: string) => lists(name).some((item) => item.toLowerCase() === token);
+  const { one, list, has } = readersOf(headers);
 
   // RFC 9110 7.8: HTTP/1.0 has no Upgrade
   if (version === '1.0' || !has('upgrade', 'websocket') || !has('connection', 'upgrade'))
@@ -82,11 +74,13 @@ export function answerUpgrade(head: string, admit: Admit): UpgradeAnswer {
   const key = one('sec-websocket-key');
   if (key === undefined || !KEY.test(key)) return refuseUpgrade(400);
   // 7118 4.1. A browser wants the very name back that it has offered, so letter case counts.
-  if (!lists('sec-websocket-protocol').includes('sip')) return refuseUpgrade(400);
+  if (!list('sec-websocket-protocol').includes('sip')) return refuseUpgrade(400);
   const refused = admit(one('origin'), headers.get('cookie')?.join('; '));
   if (refused !== 0) return refuseUpgrade(refused);
-  return { status: 101, text: accepted(hash('sha1', key + GUID, 'base64')) };
+  return { status: 101, text: accepted(proofOf(key)) };
 }
+
+const proofOf = (key: string): string => hash('sha1', key + GUID, 'base64');
 
 const accepted = (proof: string): string =>
   `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${proof}\r\nSec-WebSocket-Protocol: sip\r\n\r\n`;
@@ -99,7 +93,64 @@ export function refuseUpgrade(status: number, isHead = false): UpgradeAnswer {
   return { status, text };
 }
 
-function headersOf(lines: readonly string[]): Map<string, string[]> | undefined {
+export interface UpgradeRequest {
+  /** with its port, unless that is the scheme's */
+  host: string;
+  path: string;
+  /** 16 octets that nobody can foresee, in base64 */
+  key: string;
+  /** what else it says, each as `isOwnHeader` has it */
+  more?: readonly (readonly [name: string, value: string])[];
+}
+
+const TAKEN =
+  /^(host|upgrade|connection|content-length|transfer-encoding|expect|te|trailer|sec-websocket-.*)$/i;
+
+/** May a client add this header to its request? */
+export const isOwnHeader = (name: string, value: string): boolean =>
+  HEADER.exec(`${name}:${value}`)?.[1] === name && !TAKEN.test(name);
+
+/** The client's request (6455 4.1). */
+export function upgradeRequest({ host, path, key, more = [] }: UpgradeRequest): string {
+  const others = more.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  return `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n${others}\r\n`;
+}
+
+/** Does this whole head open the WebSocket that was asked for with `key`? */
+export function opensWebSocket(head: string, key: string): boolean {
+  const [first, ...lines] = head.slice(0, -4).split('\r\n');
+  const headers = headersOf(lines);
+  if (!/^HTTP\/1\.1 101(?: |$)/.test(first) || !headers) return false;
+  const { one, has } = readersOf(headers);
+  return (
+    has('upgrade', 'websocket') &&
+    has('connection', 'upgrade') &&
+    one('sec-websocket-accept') === proofOf(key) &&
+    one('sec-websocket-protocol') === 'sip' && // 7118 4.1
+    !headers.has('sec-websocket-extensions') // none was offered
+  );
+}
+
+type Headers = ReadonlyMap<string, readonly string[]>;
+
+function readersOf(headers: Headers) {
+  const list = (name: string): string[] =>
+    (headers.get(name) ?? [])
+      .join(',')
+      .split(',')
+      .map((item) => item.trim());
+  return {
+    /** the value of a header that stands there once */
+    one: (name: string): string | undefined => {
+      const values = headers.get(name);
+      return values?.length === 1 ? values[0] : undefined;
+    },
+    list,
+    has: (name: string, token: string): boolean => list(name).some((item) => item.toLowerCase() === token),
+  };
+}
+
+function headersOf(lines: readonly string[]): Headers | undefined {
   const headers = new Map<string, string[]>();
   for (const line of lines) {
     const [, name, value] = HEADER.exec(line) ?? [];

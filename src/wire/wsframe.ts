@@ -1,7 +1,8 @@
 /**
- * A WebSocket's octets become messages (RFC 6455 section 5, the server's side): frames are unmasked and
- * fragments joined in place, in the range that the caller keeps them in, so that one WebSocket message, which
- * is one SIP message (RFC 7118 5), is one range without a copy of it anywhere else.
+ * A WebSocket's octets become messages (RFC 6455 section 5): frames are unmasked and fragments joined in place, in the
+ * range that the caller keeps them in, so that one WebSocket message, which is one SIP message (RFC 7118 5), is one
+ * range without a copy of it anywhere else. Both sides: a server reads masked frames, a client frames without a mask,
+ * and each refuses the other kind (5.1).
  *
  * Guarantees: any split of the stream gives the same results; limits hold before the octets are kept; what is
  * wrong is told as the code of the Close frame that it deserves. No extension is negotiated, so the reserved
@@ -15,7 +16,7 @@
  * from outside can tell that one is open.
  */
 import { MAX_MESSAGE } from './limits.ts';
-import type { Words } from './words.ts';
+import { Words } from './words.ts';
 
 /** Results of `next`: MORE, an opcode, or a close code. */
 export const MORE = 0;
@@ -41,10 +42,14 @@ const CONTROL_MOST = 125;
 /** A gap of this size is closed however much has to move for it. */
 const GAP_MOST = 8 * 1024;
 
-/** The most that a frame adds to a payload on our side. */
+/** The most that a frame adds to a payload on the server's side. */
 export const HEAD_MOST = 10;
+const KEY_OCTETS = 4;
 
 export class Frames {
+  /** the mask bit of what the peer sends, and the octets of its key */
+  readonly #mask: number;
+  readonly #key: number;
   /** of the message whose fragments are being joined, 0: none is open */
   #opcode = MORE;
   #joined = 0;
@@ -55,6 +60,12 @@ export class Frames {
   end = 0;
   /** where to go on; after MORE the octets before it are used up */
   frameEnd = 0;
+
+  /** `from`: who sends what is read here. */
+  constructor(from: 'client' | 'server' = 'client') {
+    this.#mask = from === 'client' ? MASKED : 0;
+    this.#key = from === 'client' ? KEY_OCTETS : 0;
+  }
 
   /**
    * What stands at the front of `[start, end)` of the memory? The caller goes on from `frameEnd`; after MORE
@@ -69,25 +80,27 @@ export class Frames {
       const first = mem[at];
       const opcode = first & 15;
       let length = mem[at + 1] & 0x7f;
-      let head = 6;
-      if ((first & RESERVED) !== 0 || (mem[at + 1] & MASKED) === 0) return PROTOCOL_ERROR;
+      let head = 2;
+      if ((first & RESERVED) !== 0 || (mem[at + 1] & MASKED) !== this.#mask) return PROTOCOL_ERROR;
       if (opcode >= CLOSE) {
         if (opcode > PONG || (first & FIN) === 0 || length > CONTROL_MOST) return PROTOCOL_ERROR;
       } else {
         // a continuation if and only if a message is open
         if (opcode > BINARY || (opcode === 0) !== (this.#opcode !== 0)) return PROTOCOL_ERROR;
         if (length > CONTROL_MOST) {
-          head = length === 126 ? 8 : 14;
-          if (end - at < head - 4) return this.#wait(mem, from);
-          length = extendedLength(mem, at + 2, head - 6);
+          head = length === 126 ? 4 : 10;
+          if (end - at < head) return this.#wait(mem, from);
+          length = extendedLength(mem, at + 2, head - 2);
           if (length < 0) return PROTOCOL_ERROR;
         }
         if (this.#joined + length > MAX_MESSAGE) return TOO_BIG;
       }
+      head += this.#key;
       const payload = at + head;
       at = payload + length;
       if (at > end) return this.#wait(mem, from);
-      const ascii = words.unmask(payload, at, payload - 4);
+      const ascii =
+        this.#mask === 0 ? words.isAscii(payload, at) : words.unmask(payload, at, payload - KEY_OCTETS);
       if (opcode >= CLOSE) return this.#control(words, opcode, from, payload, at);
       if (opcode !== 0) {
         if (first & FIN) return this.#message(words, opcode, payload, at, at, ascii);
@@ -171,7 +184,7 @@ function checkClose(words: Words, start: number, end: number): number {
   return words.isText(start + 2, end) ? CLOSE : NOT_UTF8;
 }
 
-/** Writes the head of a frame of ours: not masked, not fragmented. Returns where its payload begins. */
+/** Writes the head of a server's frame: not masked, not fragmented. Returns where its payload begins. */
 export function writeHead(mem: Uint8Array, at: number, opcode: number, length: number): number {
   mem[at] = FIN | opcode;
   if (length <= CONTROL_MOST) {
@@ -191,6 +204,19 @@ export function writeHead(mem: Uint8Array, at: number, opcode: number, length: n
   mem[at + 8] = (length >>> 8) & 0xff;
   mem[at + 9] = length & 0xff;
   return at + HEAD_MOST;
+}
+
+/** A whole frame of a client (5.3). `key`: four octets that nobody can foresee, new ones for each frame. */
+export function maskedFrame(opcode: number, payload: Uint8Array, key: Uint8Array): Buffer {
+  const mem = Buffer.alloc(HEAD_MOST + KEY_OCTETS + payload.length);
+  const keyAt = writeHead(mem, 0, opcode, payload.length);
+  const at = keyAt + KEY_OCTETS;
+  const end = at + payload.length;
+  mem[1] |= MASKED;
+  mem.set(key, keyAt);
+  mem.set(payload, at);
+  new Words(mem).unmask(at, end, keyAt); // on is as off
+  return mem.subarray(0, end);
 }
 
 /** A frame as `writeHead` begins it, read back: what a connection did not take is frames. */

@@ -143,7 +143,7 @@ export class UdpAgent extends Agent {
 }
 
 /** Cuts a stream into CRLFs and messages the way a tester wants to see them; what is incomplete waits. */
-class StreamCutter {
+export class StreamCutter {
   private rest: Buffer = Buffer.alloc(0);
   private readonly each: (bytes: Buffer) => void;
 

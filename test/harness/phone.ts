@@ -15,6 +15,10 @@ import { type Arrival, isRequest, PATIENCE_MS } from './inbox.ts';
 import { freePort, freshHost } from './ports.ts';
 import type { Header } from './sip.ts';
 import { COOKIE, stun } from './stun.ts';
+import { WsEdge, type WsEdgeOptions } from './websocket-edge.ts';
+
+/** Over WebSocket it is one message. */
+const PING = Buffer.from('\r\n\r\n');
 
 /** A datagram or a segment to the other side, and its answer. */
 async function settled(): Promise<void> {
@@ -73,6 +77,11 @@ export class Desk {
 
   async udp(port?: number, host = freshHost()): Promise<UdpAgent> {
     return this.keep(await UdpAgent.open({ host, port: port ?? (await freePort(host)), name: 'UDP edge' }));
+  }
+
+  async ws(options: Partial<WsEdgeOptions> = {}): Promise<WsEdge> {
+    const host = options.host ?? freshHost();
+    return this.keep(await WsEdge.open({ ...options, host, port: options.port ?? (await freePort(host)) }));
   }
 
   dataDir(): string {
@@ -141,7 +150,9 @@ export function answering<A extends Agent>(
     else if (arrival.kind === 'crlf') {
       half = !half;
       if (!half) arrival.answer(Buffer.from('\r\n'));
-    } else deliver(arrival, once);
+    } else if (arrival.opcode !== undefined && arrival.bytes.equals(PING))
+      arrival.answer(Buffer.from('\r\n'));
+    else deliver(arrival, once);
   };
   return edge;
 }

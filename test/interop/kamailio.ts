@@ -25,8 +25,10 @@ export class Kamailio {
     return Kamailio.start(CORE, options.flows ? ['FLOWS'] : []);
   }
 
-  static edge(core: Address): Promise<Kamailio> {
-    return Kamailio.start(EDGE, [`CORE_URI="sip:${core.host}:${core.port};transport=udp"`]);
+  /** `webSockets`: on its TCP port too. */
+  static edge(core: Address, options: { webSockets?: boolean } = {}): Promise<Kamailio> {
+    const coreUri = `CORE_URI="sip:${core.host}:${core.port};transport=udp"`;
+    return Kamailio.start(EDGE, [coreUri, ...(options.webSockets ? ['WS'] : [])]);
   }
 
   private static async start(config: string, defines: string[]): Promise<Kamailio> {

@@ -112,13 +112,14 @@ describe('an edge set to follow RFC 3327 by the letter', () => {
     await strict.core.only(isRequest('REGISTER', accepted));
   });
 
-  it('adds Path for a client that lists it, in any letter case and in the short form [3327-5.2-02]', async () => {
+  it('adds Path and Require: path for a client that lists it, in any letter case and in the short form [3327-5.2-02 3327-5.2-03]', async () => {
     for (const name of ['Supported', 'k', 'SUPPORTED']) {
       const client = await strict.client();
       const { bytes, callId } = composeRegister(client);
       client.send(Buffer.from(bytes.toString('latin1').replace('Supported:', `${name}:`), 'latin1'));
       const got = await strict.core.next(isRequest('REGISTER', callId));
       expect(got.message.all('Path')).toHaveLength(1);
+      expect(got.message.all('Require')).toEqual(['path']);
     }
   });
 });

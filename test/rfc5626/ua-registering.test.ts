@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import { isRequest } from '../harness/inbox.ts';
-import { accept, answering, Desk, proxyUri, registered } from '../harness/phone.ts';
+import { accept, answering, Desk, grant, proxyUri, registered } from '../harness/phone.ts';
 import { parseNameAddr } from '../harness/sip.ts';
 
 const desk = new Desk();
@@ -118,18 +118,62 @@ describe('a refresh', () => {
     const phone = desk.phone([edge]);
     await registered(phone, edge, { expires: 60, headers: [['Flow-Timer', '1000']] });
     const [connection] = edge.connections;
-    for (const wait of [30, 5.1, 60.1]) {
-      await phone.advance(wait);
+    await phone.advance(27.1);
+    const waits: number[] = [];
+    for (let n = 0; n < 3; n++) {
       const got = await edge.next(isRequest('REGISTER'));
-      edge.reply(got, 503, 'Service Unavailable', [['Retry-After', '5']]);
-      await phone.event('deferred');
+      edge.reply(got, 503, 'Service Unavailable', [['Retry-After', '6']]);
+      const { retryIn } = (await phone.event('deferred')) as { retryIn: number };
+      waits.push(Math.round(retryIn / 1000));
+      await phone.advance(retryIn / 1000 + 0.02);
     }
+    // at its word; a quarter of the 27 s that are left of the binding; never before it says
+    expect(waits).toEqual([6, 7, 6]);
     expect(edge.connections).toEqual([connection]);
-    await phone.advance(120.1);
     edge.reply(await edge.next(isRequest('REGISTER')), 403, 'Forbidden');
     expect(await phone.event('lost')).toMatchObject({ cause: { status: 403 } });
     await connection.closed;
   });
+
+  it.each([500, 503, 480, 408])(
+    'refused with %i is tried again while the binding lasts, then by the waits of failures; one 200 and all is as before',
+    async (status) => {
+      const edge = answering(await desk.tcp());
+      const phone = desk.phone([edge]);
+      await registered(phone, edge, { expires: 3600 });
+      const ends = phone.clock.now() + 3_600_000;
+      const refuse = async () => {
+        edge.reply(await edge.next(isRequest('REGISTER')), status, 'No');
+        const { retryIn } = (await phone.event('deferred')) as { retryIn: number };
+        return retryIn / 1000;
+      };
+      await phone.advance(2916.1);
+      const within: number[] = [];
+      for (;;) {
+        const left = (ends - phone.clock.now()) / 1000;
+        const wait = await refuse();
+        if (left < 4) {
+          expect(wait).toBeCloseTo(30, 0);
+          await phone.advance(wait + 0.02);
+          break;
+        }
+        expect(wait).toBeCloseTo(left / 4, 3);
+        within.push(wait);
+        expect(phone.agent.flows).toHaveLength(1);
+        await phone.advance(wait + 0.02);
+      }
+      expect(within.length).toBeGreaterThan(10);
+      expect(phone.agent.flows).toEqual([]);
+      const second = await refuse();
+      expect(second).toBeCloseTo(60, 0);
+      await phone.advance(second + 0.02);
+      await accept(edge);
+      await phone.event('registered');
+      expect(edge.connections).toHaveLength(1);
+      await phone.advance(2916.1);
+      expect(await refuse()).toBeCloseTo(171, 0);
+    },
+  );
 
   it('refused with 423 is asked again at once for what the registrar wants', async () => {
     const edge = await desk.tcp();
@@ -154,6 +198,37 @@ describe('the answer to a REGISTER', () => {
     expect(await phone.event('registered')).toMatchObject({ outbound: false });
     expect(phone.agent.flows[0].outbound).toBe(false);
   });
+
+  it.each([
+    [400, ''],
+    [430, ' [UA-11.5-01]'],
+  ])(
+    '%i is a failure of that flow: told, and tried again after the wait, whatever Retry-After says%s',
+    async (status) => {
+      const edge = await desk.tcp();
+      const phone = desk.phone([edge]);
+      phone.start();
+      const refuse = async () => {
+        const got = await edge.next(isRequest('REGISTER'));
+        edge.reply(got, status, 'No', [['Retry-After', '1']]);
+        return got;
+      };
+      const first = await refuse();
+      expect(await phone.event('failed')).toMatchObject({ cause: { status }, retryIn: 30_000 });
+      await phone.advance(29.9);
+      expect(edge.arrivals).toEqual([]);
+      await phone.advance(0.2);
+      const second = await accept(edge, { expires: 60 });
+      expect([second.message.callId, second.message.header('Contact')?.split(';').at(-1)]).toEqual([
+        first.message.callId,
+        'reg-id=1',
+      ]);
+      await phone.event('registered');
+      await phone.advance(27.1);
+      await refuse(); // of a refresh: the flow goes with it
+      expect(await phone.event('lost')).toMatchObject({ cause: { status }, retryIn: 60_000 });
+    },
+  );
 
   it('without outbound makes the refresh an ordinary one [UA-4.2.1-16]', async () => {
     const edge = await desk.tcp();
@@ -269,6 +344,70 @@ describe('the end of a registration', () => {
     expect(got.from).toEqual(first.from);
     edge.reply(got, 200, 'OK');
     await stopped;
+  });
+
+  it('waits for the answer to a first REGISTER that is under way, and takes back what it brought', async () => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    phone.start();
+    const first = await edge.next(isRequest('REGISTER'));
+    const stopped = phone.agent.stop();
+    await phone.advance(20);
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+    grant(edge, first);
+    const got = await edge.next(isRequest('REGISTER'));
+    expect([got.message.header('Expires'), got.message.cseq.number]).toEqual(['0', 2]);
+    expect(got.message.header('Contact')).toBe(first.message.header('Contact'));
+    edge.reply(got, 200, 'OK');
+    await stopped;
+    expect(phone.events).toEqual([]);
+  });
+
+  it.each([401, 403, 503])('of one that was answered %i is nothing: there is none', async (status) => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    phone.start();
+    const first = await edge.next(isRequest('REGISTER'));
+    const [connection] = edge.connections;
+    const stopped = phone.agent.stop();
+    edge.reply(first, status, 'No');
+    await stopped;
+    await connection.closed;
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+  });
+
+  it.each([200, 401, 503])('waits for the answer to a refresh, whatever it is: %i', async (status) => {
+    const edge = answering(await desk.tcp());
+    const phone = desk.phone([edge]);
+    await registered(phone, edge, { expires: 60 });
+    await phone.advance(27.1);
+    const refresh = await edge.next(isRequest('REGISTER'));
+    const stopped = phone.agent.stop();
+    await phone.advance(5);
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+    if (status === 200) grant(edge, refresh);
+    else edge.reply(refresh, status, 'No');
+    const got = await edge.next(isRequest('REGISTER'));
+    expect([got.message.header('Expires'), got.message.cseq.number]).toEqual(['0', 3]);
+    edge.reply(got, 200, 'OK');
+    await stopped;
+  });
+
+  it('does not wait for an edge that is gone, nor longer than 32 s for one that is silent', async () => {
+    const edges = [await desk.tcp(), await desk.tcp()];
+    const phone = desk.phone(edges);
+    phone.start();
+    for (const edge of edges) await edge.next(isRequest('REGISTER'));
+    let done = false;
+    const stopped = phone.agent.stop().then(() => {
+      done = true;
+    });
+    for (const connection of [...edges[0].connections]) await connection.reset();
+    await phone.advance(31.9);
+    expect(done).toBe(false);
+    await phone.advance(0.2);
+    await stopped;
+    expect(edges[1].arrivals.filter(isRequest('REGISTER'))).toEqual([]);
   });
 
   it('of all devices is Contact: * and nothing else [UA-4.2.3-02]', async () => {

@@ -1,7 +1,7 @@
 /** The waits of RFC 5626 4.5 against the table of its Appendix A. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { retryDelay, upperBound } from '../../src/ua/backoff.ts';
+import { refreshDelay, retryDelay, upperBound } from '../../src/ua/backoff.ts';
 
 describe('the wait before the next registration through a URI', () => {
   it('has the upper bounds of Appendix A, with the whole set down and with one flow up [UA-4.5-04 UA-4.5-05]', () => {
@@ -47,5 +47,15 @@ describe('the wait before the next registration through a URI', () => {
     const times = { allDown: 1, someUp: 3, most: 8 };
     expect([1, 2, 3, 4].map((n) => upperBound(n, false, times) / 1000)).toEqual([2, 4, 8, 8]);
     expect([1, 2].map((n) => upperBound(n, true, times) / 1000)).toEqual([6, 8]);
+  });
+});
+
+describe('the wait after a refused refresh', () => {
+  it('leaves room for another try before the binding ends, until there is none', () => {
+    expect(refreshDelay(360_000, () => 0)).toBe(90_000);
+    expect(refreshDelay(360_000, () => 0.999999)).toBeCloseTo(180_000, 0);
+    expect(refreshDelay(4_000, () => 0)).toBe(1_000);
+    for (const left of [3_999, 0, -1, Number.NEGATIVE_INFINITY])
+      expect(refreshDelay(left, () => 0)).toBeUndefined();
   });
 });

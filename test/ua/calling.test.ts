@@ -124,12 +124,13 @@ describe('a call that the agent makes', () => {
   });
 
   it.each([
-    [486, 'Busy Here', ''],
-    [430, 'Flow Failed', ' [UA-11.5-01]'],
-    [600, 'Busy Everywhere', ''],
+    [400, '', 'Bad Request'],
+    [430, ' [UA-11.5-01]', 'Flow Failed'],
+    [486, '', 'Busy Here'],
+    [600, '', 'Busy Everywhere'],
   ])(
     'refused with %i is acknowledged and rejected with the response, and not tried again%s',
-    async (status, reason) => {
+    async (status, _ids, reason) => {
       const { edge, phone } = await ready('udp');
       const calling = phone.agent.invite(BOB);
       const rejected = expect(calling).rejects.toMatchObject({ code: 'refused', response: { status } });

@@ -8,21 +8,31 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { UserAgent } from '../../src/ua/agent.ts';
+import type { Dial } from '../../src/ua/connection.ts';
 import type { UserAgentOptions } from '../../src/ua/options.ts';
 import type { IncomingRequest } from '../../src/ua/request.ts';
+import { dialWebSocket } from '../../src/ua/websocket.ts';
+import { WS, WSS } from '../../src/wire/via.ts';
+import { type Certificates, makeCertificates } from '../harness/certificates.ts';
 import { userLine } from '../harness/digest.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { Desk } from '../harness/phone.ts';
-import { freshHost } from '../harness/ports.ts';
+import { freePort, freshHost } from '../harness/ports.ts';
 import { DOMAIN } from '../harness/registrar.ts';
 import { parseNameAddr, unique } from '../harness/sip.ts';
 
 const PASSWORD = 'tin-whistle-42';
 const PEOPLE = ['dora', 'milo'];
 
+const TRANSPORTS = ['udp', 'tcp', 'ws', 'wss'] as const;
+type Transport = (typeof TRANSPORTS)[number];
+
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-ua-users-'));
 let core: Holdfast;
 let edges: Holdfast[];
+let certificates: Certificates;
+/** ports of the edges for WebSockets */
+const web: { ws: number; wss: number }[] = [];
 const desk = new Desk();
 
 beforeAll(async () => {
@@ -35,27 +45,43 @@ beforeAll(async () => {
     settings: { ...common, DOMAINS: DOMAIN, STORE: 'memory:', TRUSTED: trusted, AUTH: `file:${users}` },
   });
   const upstream = `sip:${core.host}:${core.port};transport=udp`;
-  edges = await Promise.all(
-    hosts.map((host) => Holdfast.start({ host, settings: { ...common, UPSTREAM: upstream } })),
-  );
+  certificates = makeCertificates(hosts.map((host) => `IP:${host}`));
+  edges = [];
+  for (const host of hosts) {
+    const [port, ws, wss] = [await freePort(host), await freePort(host), await freePort(host)];
+    web.push({ ws, wss });
+    const LISTEN = `udp:${host}:${port},tcp:${host}:${port},ws:${host}:${ws},wss:${host}:${wss}`;
+    const tls = { TLS_CERT: certificates.cert, TLS_KEY: certificates.key };
+    edges.push(
+      await Holdfast.start({ host, port, settings: { ...common, ...tls, LISTEN, UPSTREAM: upstream } }),
+    );
+  }
 });
 afterAll(async () => {
   await Promise.all([...edges, core].map((server) => server?.stop()));
+  certificates?.remove();
   rmSync(folder, { recursive: true, force: true });
 });
 afterEach(() => desk.close());
 
-/** A phone of this user through both edges, registered over `flows` of them. */
+const proxies = (transport: Transport): string[] =>
+  edges.map(({ host, port }, i) => {
+    const at = transport === 'ws' || transport === 'wss' ? web[i][transport] : port;
+    return `sip:${host}:${at};transport=${transport}`;
+  });
+
+/** A phone of this user through both edges, registered over both. */
 async function phoneOf(
   user: string,
-  transport: 'udp' | 'tcp',
+  transport: Transport,
   options: Partial<UserAgentOptions> = {},
 ): Promise<UserAgent> {
   const phone = new UserAgent({
     aor: `sip:${user}@${DOMAIN}`,
     password: PASSWORD,
-    proxies: edges.map(({ host, port }) => `sip:${host}:${port};transport=${transport}`),
+    proxies: proxies(transport),
     dataDir: desk.dataDir(),
+    tls: { ca: certificates.trusted },
     ...options,
   });
   desk.keep({ close: () => phone.stop() });
@@ -81,7 +107,7 @@ function answering(phone: UserAgent): IncomingRequest[] {
   return came;
 }
 
-describe.each(['udp', 'tcp'] as const)('over %s', (transport) => {
+describe.each(TRANSPORTS)('over %s', (transport) => {
   it('registers by its password over both edges, with outbound and a GRUU, and is called by MESSAGE [UA-4.2.1-01 UA-4.2.1-15 5627-4.2-01 3261-22-05]', async () => {
     const dora = await phoneOf('dora', transport);
     const milo = await phoneOf('milo', transport);
@@ -147,6 +173,75 @@ describe.each(['udp', 'tcp'] as const)('over %s', (transport) => {
   });
 });
 
+describe.each(['ws', 'wss'] as const)('a flow over %s', (transport) => {
+  it('has its keep-alives answered by the edge, in the time that Flow-Timer says [7118-6-02]', async () => {
+    let pongs = 0;
+    const code = transport === 'ws' ? WS : WSS;
+    const dial = dialWebSocket(transport === 'wss', { tls: { ca: certificates.trusted } });
+    const counting: Dial = (target, handler, options) =>
+      dial(
+        target,
+        {
+          ...handler,
+          pong: () => {
+            pongs++;
+            handler.pong();
+          },
+        },
+        options,
+      );
+    const [proxy] = proxies(transport);
+    const phone = desk.phone([proxy], {
+      aor: `sip:dora@${DOMAIN}`,
+      password: PASSWORD,
+      dials: { [code]: counting },
+    });
+    phone.start();
+    expect(await phone.event('registered')).toMatchObject({ outbound: true });
+    for (const wanted of [1, 2]) {
+      await phone.advance(95.7);
+      expect(pongs).toBe(wanted - 1);
+      await phone.advance(0.4); // the edge says 120 s: 96 to 120
+      while (pongs < wanted) await delay(5);
+    }
+    await phone.advance(10);
+    expect(phone.events).toEqual([]);
+    await phone.agent.stop(); // the tests below count bindings
+  });
+});
+
+describe('over IPv6', () => {
+  it('phones on ws and wss reach each other', async ({ skip }) => {
+    const ws = await freePort('::1').catch(() => 0);
+    if (ws === 0) return skip('this machine has no ::1');
+    const wss = await freePort('::1');
+    const host = freshHost();
+    const port = await freePort(host);
+    const own = makeCertificates(['IP:::1']);
+    desk.keep({ close: async () => own.remove() });
+    const LISTEN = `udp:${host}:${port},tcp:${host}:${port},ws:[::1]:${ws},wss:[::1]:${wss}`;
+    const tls = { TLS_CERT: own.cert, TLS_KEY: own.key };
+    const settings = { WORKERS: '1', MAX_FLOWS: '256', DOMAINS: DOMAIN, STORE: 'memory:', LISTEN, ...tls };
+    const server = await Holdfast.start({ host, port, settings });
+    desk.keep({ close: () => server.stop() });
+    const [dora, milo] = [`sip:[::1]:${ws};transport=ws`, `sip:[::1]:${wss};transport=wss`].map(
+      (proxy, i) =>
+        new UserAgent({
+          aor: `sip:${PEOPLE[i]}@${DOMAIN}`,
+          proxies: [proxy],
+          dataDir: desk.dataDir(),
+          tls: { ca: own.trusted },
+        }),
+    );
+    desk.keep({ close: () => Promise.all([dora.stop(), milo.stop()]) });
+    await Promise.all([dora.start(), milo.start()]);
+    expect([dora, milo].map(({ flows }) => flows[0].outbound)).toEqual([true, true]);
+    const came = answering(dora);
+    const sent = await milo.request('MESSAGE', `sip:dora@${DOMAIN}`, { body: 'over six' });
+    expect([sent.status, came[0]?.text]).toEqual([200, 'over six']);
+  });
+});
+
 describe('a device that starts again', () => {
   it('replaces its bindings and does not add to them, also when it said no goodbye [UA-3.2-01 UA-4.1-02 UA-4.2.1-10]', async () => {
     const dataDir = desk.dataDir();
@@ -165,12 +260,10 @@ describe('a device that starts again', () => {
   });
 });
 
-describe('an edge that dies', () => {
+describe.each(['tcp', 'ws'] as const)('an edge that dies, over %s', (transport) => {
   it('costs one flow and no reachability, and the flow is back when it is [UA-4.4-05 UA-4.5-01]', async () => {
-    const dora = await phoneOf('dora', 'tcp', { backoff: { someUp: 0.1, allDown: 0.1, most: 0.2 } });
-    const milo = await phoneOf('milo', 'tcp', {
-      proxies: edges.map(({ host, port }) => `sip:${host}:${port};transport=tcp`).reverse(),
-    });
+    const dora = await phoneOf('dora', transport, { backoff: { someUp: 0.1, allDown: 0.1, most: 0.2 } });
+    const milo = await phoneOf('milo', transport, { proxies: proxies(transport).reverse() });
     const came = answering(dora);
     const back = new Promise<void>((resolve) => {
       dora.on('flow', () => {

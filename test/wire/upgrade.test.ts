@@ -5,8 +5,10 @@ import {
   admitOrigins,
   answerUpgrade,
   isNoRequest,
+  opensWebSocket,
   refuseUpgrade,
   upgradeEnd,
+  upgradeRequest,
 } from '../../src/wire/upgrade.ts';
 
 /** The example of RFC 7118 4.1. */
@@ -160,5 +162,29 @@ describe('the end of the head', () => {
 
   it('that never comes has an answer too', () => {
     expect(refuseUpgrade(431).text).toMatch(/^HTTP\/1\.1 431 /);
+  });
+});
+
+describe('the two sides', () => {
+  const key = 'dGhlIHNhbXBsZSBub25jZQ==';
+  it('understand each other: the request of one is answered by the other, and the answer is taken', () => {
+    const answer = answerUpgrade(upgradeRequest({ host: 'sip-ws.example.com', path: '/', key }), everyone);
+    expect(answer.status).toBe(101);
+    expect(opensWebSocket(answer.text, key)).toBe(true);
+    expect(opensWebSocket(answer.text, 'AAAAAAAAAAAAAAAAAAAAAA==')).toBe(false);
+    expect(opensWebSocket(refuseUpgrade(403).text, key)).toBe(false);
+  });
+
+  it('take names of headers and tokens in any case, and a reason phrase that lacks', () => {
+    const { text } = answerUpgrade(head(), everyone);
+    const other = text
+      .replace('101 Switching Protocols', '101')
+      .replace('Upgrade: websocket', 'UPGRADE:WebSocket')
+      .replace('Connection: Upgrade', 'connection: keep-alive, upgrade');
+    expect(opensWebSocket(other, key)).toBe(true);
+    expect(opensWebSocket(text.replace(': sip', ': SIP'), key)).toBe(false);
+    expect(opensWebSocket(text.replace('\r\n\r\n', '\r\nSec-WebSocket-Protocol: sip\r\n\r\n'), key)).toBe(
+      false,
+    );
   });
 });

@@ -1,4 +1,4 @@
-/** Frames of WebSocket clients: joined, unmasked and refused the same way however the network splits them. */
+/** Frames of either side: joined, unmasked and refused the same way however the network splits them. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAX_MESSAGE } from '../../src/wire/limits.ts';
@@ -8,6 +8,7 @@ import {
   CLOSE,
   Frames,
   MORE,
+  maskedFrame,
   NOT_UTF8,
   OwnFrame,
   PING,
@@ -28,19 +29,19 @@ let mostKept = 0;
  * Feeds the stream in chunks, as a shard does: what is not used up is kept, and may have moved when the
  * next octets have come. What lies around the range is checked to be left alone.
  */
-function read(stream: Buffer, cuts: readonly number[] = []): Found[] {
-  const frames = new Frames();
+function read(stream: Buffer, cuts: readonly number[] = [], from?: 'server'): Found[] {
+  const frames = new Frames(from);
   const found: Found[] = [];
   mostKept = 0;
   let kept = Buffer.alloc(0);
-  let from = 0;
+  let fed = 0;
   for (const cut of [...cuts, stream.length]) {
     const offset = 4 + (cut % 7);
-    const length = kept.length + cut - from;
+    const length = kept.length + cut - fed;
     const mem = Buffer.from(new SharedArrayBuffer((offset + length + 11) & ~3)).fill(0xa5);
     mem.set(kept, offset);
-    mem.set(stream.subarray(from, cut), offset + kept.length);
-    from = cut;
+    mem.set(stream.subarray(fed, cut), offset + kept.length);
+    fed = cut;
     const words = new Words(mem);
     const end = offset + length;
     for (let p = offset; ; ) {
@@ -78,6 +79,26 @@ function fragments(opcode: number, payload: Buffer, lengths: readonly number[], 
     at = Math.min(payload.length, at + length);
   }
   parts.push(one(payload.subarray(at), { opcode: lengths.length === 0 ? opcode : 0 }));
+  return Buffer.concat(parts);
+}
+
+/** The same frames as a server sends them. */
+function bare(stream: Buffer): Buffer {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < stream.length; ) {
+    const short = stream[at + 1] & 0x7f;
+    const length =
+      short === 126
+        ? stream.readUInt16BE(at + 2)
+        : short === 127
+          ? Number(stream.readBigUInt64BE(at + 2))
+          : short;
+    const keyAt = at + (short === 126 ? 4 : short === 127 ? 10 : 2);
+    const from = keyAt + 4;
+    const plain = stream.subarray(from, from + length).map((octet, i) => octet ^ stream[keyAt + (i & 3)]);
+    parts.push(one(Buffer.from(plain), { opcode: stream[at] & 15, fin: stream[at] >= 0x80, mask: false }));
+    at = from + length;
+  }
   return Buffer.concat(parts);
 }
 
@@ -128,6 +149,9 @@ describe('frames that the network splits', () => {
           const expected = parts.flatMap(([found]) => found);
           expect(read(stream)).toEqual(expected);
           expect(read(stream, cuts)).toEqual(expected);
+          const ours = bare(stream);
+          const others = cuts.map((cut) => Math.min(cut, ours.length));
+          expect(read(ours, others, 'server')).toEqual(expected);
         },
       ),
       { numRuns: 150 },
@@ -144,11 +168,15 @@ describe('frames that the network splits', () => {
     const inOne = read(stream);
     expect(inOne.map(([kind]) => kind)).toEqual([TEXT, PING, TEXT, BINARY, CLOSE]);
     expect(read(stream, everyOctet(stream.length))).toEqual(inOne);
+    const ours = bare(stream);
+    expect(read(ours, everyOctet(ours.length), 'server')).toEqual(inOne);
   });
 
   it('keeps at least one octet while a message is open, so that the flow can be seen not to be quiet', () => {
     const empty = one('', { fin: false });
     expect(read(empty)).toEqual([]);
+    expect(mostKept).toBe(1);
+    expect(read(bare(empty), [], 'server')).toEqual([]);
     expect(mostKept).toBe(1);
   });
 });
@@ -233,6 +261,20 @@ describe('what breaks the protocol [7118-6455-01]', () => {
     if (stream.length < 100) expect(read(stream, everyOctet(stream.length)).at(-1)).toEqual([code, '']);
   });
 
+  it.each([TEXT, BINARY, PING, CLOSE])('a masked frame of a server, opcode %i', (opcode) => {
+    for (const masked of [one('', { opcode }), one('ab', { opcode })])
+      expect(read(masked, [], 'server')).toEqual([[PROTOCOL_ERROR, '']]);
+  });
+
+  it.each<[string, Buffer, number]>([
+    ['a length of 125 in two octets', Buffer.from([0x81, 126, 0, 125]), PROTOCOL_ERROR],
+    ['65,535 in eight octets', Buffer.from([0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]), PROTOCOL_ERROR],
+    ['a frame above the limit', Buffer.from([0x81, 127, 0, 0, 0, 0, 0, 4, 0, 1]), TOO_BIG],
+    ['text that is not UTF-8', one(latin1('gr\xfcn'), { mask: false }), NOT_UTF8],
+  ])('of a server too: %s', (_what, stream, code) => {
+    expect(read(stream, everyOctet(stream.length), 'server')).toEqual([[code, '']]);
+  });
+
   it('takes what is just within', () => {
     const most = Buffer.alloc(MAX_MESSAGE, 'x');
     expect(read(one(most))).toEqual([[TEXT, most.toString()]]);
@@ -265,6 +307,21 @@ describe('frames of ours', () => {
     const http = latin1('HTTP/1.1 101 Switching Protocols\r\n\r\n');
     expect(own.read(http, 0, http.length)).toBe(false);
     expect(own.read(one('a'), 0, 7)).toBe(false); // masked
+  });
+});
+
+describe('frames of a client', () => {
+  it('carry the mask that they are given', () => {
+    const ping = maskedFrame(TEXT, Buffer.from('\r\n\r\n'), Buffer.from('37fa213d', 'hex'));
+    expect(ping.toString('hex')).toBe('818437fa213d3af02c37');
+  });
+
+  it.each([0, 1, 125, 126, 65_535, 65_536, MAX_MESSAGE])('of %d octets are what a server reads', (length) => {
+    const octets = Buffer.alloc(length, 'grüße');
+    const key = Buffer.from([0x81, 0, 0x7f, 0xff]);
+    const bytes = maskedFrame(BINARY, octets, key);
+    expect(read(bytes)).toEqual([[BINARY, octets.toString('latin1')]]);
+    expect(octets).toEqual(Buffer.alloc(length, 'grüße')); // who sends may still want it
   });
 });
 
