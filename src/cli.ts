@@ -43,9 +43,9 @@ async function setPassword(words: string[]): Promise<never> {
 }
 
 /** The first interrupt ends a command in order, the second one at once. */
-function interrupted(): AbortSignal {
+function interrupted(...signals: NodeJS.Signals[]): AbortSignal {
   const interrupt = new AbortController();
-  process.once('SIGINT', () => interrupt.abort());
+  for (const signal of signals) process.once(signal, () => interrupt.abort());
   return interrupt.signal;
 }
 
@@ -54,7 +54,7 @@ async function moveBindings(words: string[]): Promise<never> {
   const { env, stdin, stdout, stderr } = process;
   // a server has no use for it, nor for a store's client in its main thread
   const { bindings } = await import('./transfer/command.ts');
-  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted() }));
+  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted('SIGINT') }));
 }
 
 /** `holdfast check` */
@@ -64,9 +64,31 @@ async function checkEdge(words: string[]): Promise<never> {
     import('./check/command.ts'),
     import('./main/located.ts'),
   ]);
-  const code = await check(words, { stdout, stderr, locate: located, interrupt: interrupted() });
-  // what is still in a pipe goes out first
-  stdout.write('', () => process.exit(code));
+  const code = await check(words, { stdout, stderr, locate: located, interrupt: interrupted('SIGINT') });
+  return exited(code);
+}
+
+/** `holdfast ua` */
+async function runPhone(words: string[]): Promise<never> {
+  const { stdin, stdout, stderr } = process;
+  const [{ phone }, { located }] = await Promise.all([
+    import('./phone/command.ts'),
+    import('./main/located.ts'),
+  ]);
+  return exited(
+    await phone(words, {
+      stdin,
+      stdout,
+      stderr,
+      locate: located,
+      interrupt: interrupted('SIGINT', 'SIGTERM'),
+    }),
+  );
+}
+
+/** After what is still on its way into a pipe. */
+function exited(code: number): Promise<never> {
+  process.stdout.write('', () => process.exit(code));
   return new Promise(() => {});
 }
 
@@ -157,6 +179,7 @@ const [command, ...words] = process.argv.slice(2);
 if (command === 'passwd') await setPassword(words);
 else if (command === 'bindings') await moveBindings(words);
 else if (command === 'check') await checkEdge(words);
+else if (command === 'ua') await runPhone(words);
 else if (command !== undefined) {
   process.stderr.write(USAGE);
   process.exit(2);

@@ -8,7 +8,7 @@ import { UserAgent as Agent } from './ua/agent.ts';
 import type { UserAgentOptions } from './ua/options.ts';
 
 export type { Account } from './auth/client.ts';
-export type { FlowChange, FlowEvent, InviteOptions, UserAgentEventMap } from './ua/agent.ts';
+export type { FlowChange, FlowEvent, InviteOptions, KeepAliveEvent, UserAgentEventMap } from './ua/agent.ts';
 export type { Call, CallEnd } from './ua/call.ts';
 export type { Clock } from './ua/clock.ts';
 export {

@@ -1,4 +1,5 @@
 /** What is printed: a line for each rule as it comes, and the sum; or all of it as one JSON object at the end. */
+import { printable } from '../observe/printable.ts';
 import type { Finding, Level, Verdict } from './rule.ts';
 
 const WORDS: Record<Verdict, string> = { pass: 'pass', fail: 'FAIL', 'not applicable': 'n/a' };
@@ -7,9 +8,6 @@ const COLUMNS = [12, 16, 7, 5] as const;
 function row(cells: readonly string[], last: string): string {
   return `${cells.map((cell, i) => cell.padEnd(COLUMNS[i])).join(' ')} ${last}\n`;
 }
-
-/** What an edge sent goes to a terminal: nothing but printable text. */
-const printable = (text: string): string => text.replace(/[^\x20-\x7e\u00a0-\u{10ffff}]+/gu, ' ');
 
 export const heading = (): string => row(['rule', 'RFC', 'level', ''], 'what was looked at: what was seen');
 

@@ -53,8 +53,16 @@ export type FlowChange =
 /** `uri`: the proxy, as configured. */
 export type FlowEvent = { uri: string; regId: number } & FlowChange;
 
+/** A keep-alive on a flow with a registration. One that stays without an answer ends the flow: event `flow`. */
+export interface KeepAliveEvent {
+  uri: string;
+  regId: number;
+  state: 'sent' | 'answered';
+}
+
 export type UserAgentEventMap = {
   flow: [event: FlowEvent];
+  keepAlive: [event: KeepAliveEvent];
 };
 
 export interface InviteOptions extends MessageOptions {
@@ -117,7 +125,11 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
               this.#firstUp.resolve();
               this.#tell(flow, { state: 'registered', outbound });
             },
-            heard: () => this.#set.heard(member),
+            asked: ({ member: { uri, regId } }) => this.emit('keepAlive', { uri, regId, state: 'sent' }),
+            heard: ({ member: { uri, regId } }) => {
+              this.#set.heard(member);
+              this.emit('keepAlive', { uri, regId, state: 'answered' });
+            },
             deferred: (flow, status, failures, retryAfter) => {
               const others = this.#set.members.some((other) => other !== member && other.up);
               const wait = retryDelay(failures, others, random, backoff);

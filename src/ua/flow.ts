@@ -37,6 +37,9 @@ export type FlowCause =
 export interface FlowUser {
   /** A 2xx to a REGISTER that was not a removal. */
   registered(flow: OutboundFlow, outcome: Extract<Outcome, { kind: 'registered' }>): void;
+  /** A keep-alive goes out. */
+  asked(flow: OutboundFlow): void;
+  /** It was answered. */
   heard(flow: OutboundFlow): void;
   /** No flow any more. `was`: it was registered. `retryAfter` in ms; `outage` false after a 439. */
   gone(
@@ -235,6 +238,7 @@ export class OutboundFlow implements Way {
       random: settings.random,
       pings: settings.pings,
       trip: this.#trip,
+      asked: () => user.asked(this),
       heard: () => user.heard(this),
       failed: (failure) => this.#lose(failure),
     });
