@@ -8,7 +8,7 @@ import { Command, run } from '../harness/command.ts';
 import { userLine } from '../harness/digest.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
-import { bound, DOMAIN } from '../harness/registrar.ts';
+import { bound, boundByPassword, DOMAIN } from '../harness/registrar.ts';
 
 const PASSWORD = 'tin-whistle-42';
 
@@ -92,7 +92,7 @@ describe.each(['udp', 'tcp', 'tls'] as const)('an edge with a core, over %s', (t
     );
     expect(code).toBe(0);
     const observer = await core.udp();
-    expect(await bound(observer, `sip:${user}@${DOMAIN}`)).toEqual([]);
+    expect(await boundByPassword(observer, `sip:${user}@${DOMAIN}`, PASSWORD)).toEqual([]);
     await observer.close();
   });
 });
@@ -182,7 +182,7 @@ describe('an interrupt', () => {
     expect(stdout).not.toContain('AP-7-01');
     expect(code).toBe(130);
     const observer = await core.udp();
-    expect(await bound(observer, `sip:timo@${DOMAIN}`)).toEqual([]);
+    expect(await boundByPassword(observer, `sip:timo@${DOMAIN}`, PASSWORD)).toEqual([]);
     await observer.close();
   });
 });
