@@ -7,9 +7,10 @@
  */
 import { type Agent, TcpCore, UdpAgent } from '../harness/agent.ts';
 import type { Arrival } from '../harness/inbox.ts';
+import { bindingAnswer } from '../harness/phone.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
 import { compose, type Header, newBranch, parseNameAddr, response, type SipMessage } from '../harness/sip.ts';
-import { COOKIE, stun } from '../harness/stun.ts';
+import { stun } from '../harness/stun.ts';
 
 export interface Manners {
   /** CR LFs in answer to one ping */
@@ -133,12 +134,7 @@ export class SmallEdge {
     }
     const port = mapped(from.port);
     if (port === undefined) return;
-    const value = Buffer.alloc(8);
-    value[1] = 1;
-    value.writeUInt16BE(port ^ (COOKIE >>> 16), 2);
-    const address = Buffer.from(from.host.split('.').map(Number)).readUInt32BE();
-    value.writeUInt32BE((address ^ COOKIE) >>> 0, 4);
-    answer(stun({ type: 0x0101, id: request.id, attributes: [{ type: 0x0020, value }] }));
+    answer(bindingAnswer(request.id, { host: from.host, port }));
   }
 
   /** The response, with the top Via filled in. */
