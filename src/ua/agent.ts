@@ -119,17 +119,14 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         new OutboundFlow(member, {
           ...parts,
           user: {
+            keepAlive: ({ member: { uri, regId } }, state) => this.emit('keepAlive', { uri, regId, state }),
             registered: (flow, { outbound, expect }) => {
               if (this.#state !== 'started') return;
               this.#set.registered(member, expect);
               this.#firstUp.resolve();
               this.#tell(flow, { state: 'registered', outbound });
             },
-            asked: ({ member: { uri, regId } }) => this.emit('keepAlive', { uri, regId, state: 'sent' }),
-            heard: ({ member: { uri, regId } }) => {
-              this.#set.heard(member);
-              this.emit('keepAlive', { uri, regId, state: 'answered' });
-            },
+            heard: () => this.#set.heard(member),
             deferred: (flow, status, failures, retryAfter) => {
               const others = this.#set.members.some((other) => other !== member && other.up);
               const wait = retryDelay(failures, others, random, backoff);

@@ -37,10 +37,8 @@ export type FlowCause =
 export interface FlowUser {
   /** A 2xx to a REGISTER that was not a removal. */
   registered(flow: OutboundFlow, outcome: Extract<Outcome, { kind: 'registered' }>): void;
-  /** A keep-alive goes out. */
-  asked(flow: OutboundFlow): void;
-  /** It was answered. */
   heard(flow: OutboundFlow): void;
+  keepAlive(flow: OutboundFlow, state: 'sent' | 'answered'): void;
   /** No flow any more. `was`: it was registered. `retryAfter` in ms; `outage` false after a 439. */
   gone(
     flow: OutboundFlow,
@@ -238,8 +236,11 @@ export class OutboundFlow implements Way {
       random: settings.random,
       pings: settings.pings,
       trip: this.#trip,
-      asked: () => user.asked(this),
-      heard: () => user.heard(this),
+      asked: () => user.keepAlive(this, 'sent'),
+      heard: () => {
+        user.heard(this);
+        user.keepAlive(this, 'answered');
+      },
       failed: (failure) => this.#lose(failure),
     });
   }
