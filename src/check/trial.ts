@@ -17,7 +17,7 @@ import { routeOf, type Settings } from '../ua/options.ts';
 import { transact } from '../ua/transact.ts';
 import { headerParam, type NameAddr, parseNameAddr } from '../wire/nameaddr.ts';
 import { parseSipUri } from '../wire/uri.ts';
-import { UDP } from '../wire/via.ts';
+import { TLS, UDP, WS, WSS } from '../wire/via.ts';
 import { Probe } from './probe.ts';
 import { Failed, NotApplicable } from './rule.ts';
 
@@ -92,6 +92,10 @@ export class Trial {
     return this.subject.target.transport === UDP;
   }
 
+  get overWebSocket(): boolean {
+    return this.subject.target.transport >= WS;
+  }
+
   /** A new flow, with a source port of its own unless the way of dialling says otherwise. */
   async flow(dial?: Dial): Promise<Probe> {
     const { settings, target, domain, edge, user } = this.subject;
@@ -103,7 +107,11 @@ export class Trial {
       route: [`<${routeOf(edge)}>`],
     });
     this.#probes.push(probe);
-    if (!probe.connection) throw new Failed(`no connection: ${probe.ended ?? 'not in time'}`);
+    if (!probe.connection) {
+      const secured = target.transport === TLS || target.transport === WSS;
+      const certificate = secured && probe.ended === 'refused' ? ', or its certificate is not accepted' : '';
+      throw new Failed(`no connection: ${probe.ended ?? 'not in time'}${certificate}`);
+    }
     return probe;
   }
 
