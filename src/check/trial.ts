@@ -67,6 +67,8 @@ export class Trial {
   readonly #probes: Probe[] = [];
   readonly #dialogs: Dialog[] = [];
   #mayHaveBound = false;
+  /** requests inside dialogs, so far */
+  #inside = 0;
 
   constructor(subject: Subject, signal: AbortSignal) {
     this.subject = subject;
@@ -229,10 +231,9 @@ export class Trial {
       const rest = draft.headers.filter(([name]) => name !== 'Route');
       return { ...draft, headers: [...routes.map((r): [string, string] => ['Route', r]), ...rest] };
     };
-    // the dialog counts from 1 for INVITE
-    return this.#transact(probe, method, make, { cseq: 1000 + ++this.#withins });
+    // above all that the dialogs count by themselves
+    return this.#transact(probe, method, make, { cseq: 1000 + ++this.#inside });
   }
-  #withins = 0;
 
   #dialogParts(probe: Probe, contact: string) {
     return {
@@ -316,11 +317,7 @@ export class Trial {
         await dialog.request('BYE', { signal: AbortSignal.timeout(1_000) }).catch(() => {});
     if (this.#mayHaveBound) await this.#unbind().catch(() => {});
     for (const probe of this.#probes) probe.close();
-    this.#exchangesEnd();
-  }
-
-  #exchangesEnd(): void {
-    // what was sent last may still go out, and no timer holds the process
+    // what was sent last may still go out; then no timer holds the process
     setImmediate(() => this.#agenda.stop());
   }
 
