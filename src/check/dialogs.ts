@@ -6,49 +6,18 @@
  * The token of the caller's flow is learned from there. It is the only one that a user agent can get at and use: Path is
  * the registrar's, and Route down a flow comes from the core.
  */
-import type { Dialog } from '../ua/dialog.ts';
-import type { ServerExchange } from '../ua/exchange.ts';
 import { parseNameAddr } from '../wire/nameaddr.ts';
 import { formatUri, parseSipUri } from '../wire/uri.ts';
+import { type Call, call, within } from './calls.ts';
 import type { Probe } from './probe.ts';
 import { expect, NotApplicable, type Rule } from './rule.ts';
 import { resettable, somePort } from './sameport.ts';
-import { callIdOf, lineOf, newInstance, type Trial } from './trial.ts';
+import { lineOf, type Trial } from './trial.ts';
 
 /** Goes through every proxy, and a probe answers it by itself. */
 const INSIDE = 'OPTIONS';
 /** in use, most likely, is none of them */
 const MOST_PORTS = 5;
-
-interface Call {
-  callId: string;
-  caller: { probe: Probe; dialog: Dialog };
-  callee: { probe: Probe; dialog: Dialog };
-}
-
-/** `from`: the caller's flow, if it is there already. */
-async function call(trial: Trial, from?: Probe): Promise<Call> {
-  const callId = callIdOf();
-  const callee = await trial.flow();
-  await trial.bound(callee, newInstance(), 1, callee.unroutable);
-  const caller = from ?? (await trial.flow());
-  const contact = (probe: Probe) => `${probe.unroutable};ob`;
-  let invited: ServerExchange | undefined;
-  callee.respond = (exchange) => {
-    if (exchange.request.method === 'INVITE') invited = exchange;
-    callee.accept(exchange, contact(callee));
-  };
-  const dialog = await trial.invite(caller, contact(caller), callId);
-  if (!invited) throw new NotApplicable('the INVITE came to somebody else');
-  return {
-    callId,
-    caller: { probe: caller, dialog },
-    callee: {
-      probe: callee,
-      dialog: trial.called(callee, invited.request, invited.tag, contact(callee)),
-    },
-  };
-}
 
 const userOf = (route: string): string => parseSipUri(parseNameAddr(route)?.uri ?? '')?.user ?? '';
 
@@ -90,7 +59,7 @@ export const DIALOGS: Rule[] = [
     title: 'inside a dialog a request of the caller comes down the flow of who was called',
     async examine(trial) {
       const { callId, caller, callee } = await call(trial);
-      const answer = await trial.within(caller.probe, caller.dialog, INSIDE);
+      const answer = await within(trial, caller, INSIDE);
       expect(callee.probe.got(callId, INSIDE), `not at the flow: ${lineOf(answer)}`);
       expect(answer.status === 200, lineOf(answer));
       return `${INSIDE} at the flow`;
@@ -103,7 +72,7 @@ export const DIALOGS: Rule[] = [
     title: 'inside a dialog a request of who was called comes down the flow of the caller, by ob',
     async examine(trial) {
       const { callId, caller, callee } = await call(trial);
-      const answer = await trial.within(callee.probe, callee.dialog, INSIDE);
+      const answer = await within(trial, callee, INSIDE);
       expect(caller.probe.got(callId, INSIDE), `not at the flow: ${lineOf(answer)}`);
       expect(answer.status === 200, lineOf(answer));
       return `${INSIDE} at the flow`;
@@ -119,7 +88,7 @@ export const DIALOGS: Rule[] = [
       const { callId, caller, callee } = made;
       const { routes, token } = tokenIn(made);
       const wrong = routes.map((route) => tampered(route, token));
-      const answer = await trial.within(callee.probe, callee.dialog, INSIDE, wrong);
+      const answer = await within(trial, callee, INSIDE, wrong);
       expect(!caller.probe.got(callId, INSIDE), `it came to the flow all the same: ${lineOf(answer)}`);
       expect(answer.status === 403, lineOf(answer));
       return lineOf(answer);
@@ -137,7 +106,7 @@ export const DIALOGS: Rule[] = [
       caller.probe.close();
       await caller.probe.until(() => caller.probe.ended !== undefined, trial.patience);
       const began = performance.now();
-      const asked = trial.within(callee.probe, callee.dialog, INSIDE);
+      const asked = within(trial, callee, INSIDE);
       const answer = await asked.catch((error: Error) => {
         if (trial.overUdp) throw new NotApplicable(`${error.message}: it has not seen the end of a UDP flow`);
         throw error;
@@ -163,7 +132,7 @@ export const DIALOGS: Rule[] = [
       await probe.until(() => probe.ended !== undefined, trial.patience);
       const stranger = await trial.flow(resettable(port).dial);
       await trial.ask(stranger);
-      const answer = await trial.within(callee.probe, callee.dialog, INSIDE);
+      const answer = await within(trial, callee, INSIDE);
       expect(!stranger.got(callId, INSIDE), 'it came down the new connection');
       return `${lineOf(answer)}, and nothing at the new connection`;
     },

@@ -3,6 +3,7 @@
  * and a deadline of its own. A rule that hangs, or breaks, fails and keeps no other from its turn.
  */
 import { TCP, UDP, WS } from '../wire/via.ts';
+import { BINDINGS } from './bindings.ts';
 import { DIALOGS } from './dialogs.ts';
 import { KEEP_ALIVES } from './keepalive.ts';
 import { REACHING } from './reaching.ts';
@@ -11,7 +12,14 @@ import { Failed, type Finding, NotApplicable, type Rule } from './rule.ts';
 import { STUN } from './stun.ts';
 import { type Subject, Trial } from './trial.ts';
 
-export const RULES: readonly Rule[] = [...REGISTERING, ...KEEP_ALIVES, ...STUN, ...REACHING, ...DIALOGS];
+export const RULES: readonly Rule[] = [
+  ...REGISTERING,
+  ...BINDINGS,
+  ...KEEP_ALIVES,
+  ...STUN,
+  ...REACHING,
+  ...DIALOGS,
+];
 
 /** A rule has some three answers to wait for, and one that misses the last of them should still say which. */
 const PATIENCES = 4;

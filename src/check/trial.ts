@@ -9,7 +9,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { Target } from '../net/targets.ts';
 import { Agenda } from '../ua/clock.ts';
 import type { Dial } from '../ua/connection.ts';
-import { Dialog } from '../ua/dialog.ts';
+import type { Dialog } from '../ua/dialog.ts';
 import { UserAgentError } from '../ua/errors.ts';
 import { composeAlone, type Draft, Exchanges, type HeaderList } from '../ua/exchange.ts';
 import type { Incoming } from '../ua/incoming.ts';
@@ -19,7 +19,7 @@ import { headerParam, type NameAddr, parseNameAddr } from '../wire/nameaddr.ts';
 import { parseSipUri } from '../wire/uri.ts';
 import { TLS, UDP, WS, WSS } from '../wire/via.ts';
 import { Probe } from './probe.ts';
-import { Failed, NotApplicable } from './rule.ts';
+import { expect, Failed, NotApplicable } from './rule.ts';
 
 /** The edge under examination, and how it is asked. */
 export interface Subject {
@@ -54,27 +54,24 @@ export interface Asking {
   to?: string;
   body?: string;
   keep?: boolean;
-  dialog?: Dialog | undefined;
 }
 
-const SUPPORTED = 'path, outbound';
+export const SUPPORTED = 'path, outbound';
 
 export class Trial {
   readonly subject: Subject;
   readonly signal: AbortSignal;
+  readonly exchanges: Exchanges;
   readonly #agenda: Agenda;
-  readonly #exchanges: Exchanges;
   readonly #probes: Probe[] = [];
   readonly #dialogs: Dialog[] = [];
   #mayHaveBound = false;
-  /** requests inside dialogs, so far */
-  #inside = 0;
 
   constructor(subject: Subject, signal: AbortSignal) {
     this.subject = subject;
     this.signal = signal;
     this.#agenda = new Agenda(subject.settings.clock);
-    this.#exchanges = new Exchanges({
+    this.exchanges = new Exchanges({
       agenda: this.#agenda,
       timers: subject.settings.timers,
       onRequest: (exchange) => (exchange.carrier as Probe).respond(exchange),
@@ -103,7 +100,7 @@ export class Trial {
     const { settings, target, domain, edge, user } = this.subject;
     const way = dial ?? settings.dials[target.transport];
     const probe = await Probe.open(target, way, domain, this.patience, {
-      exchanges: this.#exchanges,
+      exchanges: this.exchanges,
       account: settings.account,
       user,
       route: [`<${routeOf(edge)}>`],
@@ -170,7 +167,7 @@ export class Trial {
 
   /** A request outside of any dialog, digest answered. */
   request(probe: Probe, method: string, uri: string, options: Asking = {}): Promise<Incoming> {
-    return this.#transact(probe, method, this.draft(probe, method, uri, options), options);
+    return this.transact(probe, method, this.draft(probe, method, uri, options), options);
   }
 
   /** A MESSAGE to the AOR itself; resolves with the answer. `callId`: by which it is known where it arrives. */
@@ -183,66 +180,6 @@ export class Trial {
       ],
       body: 'holdfast check',
     });
-  }
-
-  /**
-   * Calls the AOR from one flow; the other end answers by its `respond`. The caller's dialog, acknowledged. `contact`: of
-   * the caller.
-   */
-  async invite(probe: Probe, contact: string, callId: string): Promise<Dialog> {
-    let last: Draft | undefined;
-    const make = this.draft(probe, 'INVITE', this.aor, {
-      callId,
-      headers: [
-        ['Contact', `<${contact}>`],
-        ['Supported', SUPPORTED],
-      ],
-    });
-    const answer = await this.#transact(
-      probe,
-      'INVITE',
-      (cseq) => {
-        last = make(cseq);
-        return last;
-      },
-      {},
-    );
-    if (answer.status >= 300) throw new NotApplicable(`INVITE to the AOR is answered ${lineOf(answer)}`);
-    const dialog = Dialog.ofAnswer(answer, last as Draft, this.#dialogParts(probe, contact));
-    if (!dialog) throw new NotApplicable('the 200 to INVITE came without Contact');
-    const ack = dialog.ack(answer.cseq);
-    if (ack) probe.send(ack);
-    this.#dialogs.push(dialog);
-    return dialog;
-  }
-
-  /** The called end's side of it, from the INVITE and the tag of its 200. */
-  called(probe: Probe, invite: Incoming, tag: string, contact: string): Dialog {
-    const dialog = Dialog.ofRequest(invite, tag, this.#dialogParts(probe, contact));
-    if (!dialog) throw new NotApplicable('the INVITE came without Contact');
-    return dialog;
-  }
-
-  /** A request inside a dialog and its answer. `routes`: in place of the dialog's. */
-  within(probe: Probe, dialog: Dialog, method: string, routes?: readonly string[]): Promise<Incoming> {
-    const make = (cseq: number): Draft => {
-      const draft = dialog.draft(method, cseq, [], Buffer.alloc(0));
-      if (routes === undefined) return draft;
-      const rest = draft.headers.filter(([name]) => name !== 'Route');
-      return { ...draft, headers: [...routes.map((r): [string, string] => ['Route', r]), ...rest] };
-    };
-    // above all that the dialogs count by themselves
-    return this.#transact(probe, method, make, { cseq: 1000 + ++this.#inside });
-  }
-
-  #dialogParts(probe: Probe, contact: string) {
-    return {
-      exchanges: this.#exchanges,
-      way: probe,
-      contact: `<${contact}>`,
-      common: [['Supported', SUPPORTED]] as HeaderList,
-      onEnd: () => {},
-    };
   }
 
   /** The octets of a request that no transaction waits for. */
@@ -274,17 +211,18 @@ export class Trial {
     });
   }
 
-  async #transact(
+  /** `make`: of the next try, for a challenge is answered. Fails when there is no final answer in time. */
+  async transact(
     probe: Probe,
     method: string,
     make: (cseq: number) => Draft,
-    { cseq = 1, keep = false }: Asking,
+    { cseq = 1, keep = false }: Asking = {},
   ): Promise<Incoming> {
     const late = AbortSignal.timeout(this.patience);
     const signal = AbortSignal.any([this.signal, late]);
     let next = cseq;
     const answer = transact({
-      exchanges: this.#exchanges,
+      exchanges: this.exchanges,
       carrier: probe,
       signal,
       keep,
@@ -308,6 +246,11 @@ export class Trial {
       answer.catch(() => {});
       end.catch(() => {});
     }
+  }
+
+  /** Ended with the trial. */
+  keep(dialog: Dialog): void {
+    this.#dialogs.push(dialog);
   }
 
   /** Takes away what was bound and closes what was opened. Never rejects. */
@@ -349,5 +292,10 @@ export const callIdOf = (): string => randomBytes(12).toString('hex');
 /** A Contact value. */
 export const contactOf = (uri: string, instance?: string, regId?: number | string, more = ''): string =>
   `<${uri}>${instance === undefined ? '' : `;+sip.instance="<${instance}>"`}${regId === undefined ? '' : `;reg-id=${regId}`}${more}`;
+
+export function accepted(answer: Incoming): Incoming {
+  expect(answer.status < 300, lineOf(answer));
+  return answer;
+}
 
 export const lineOf = ({ status, reason }: Incoming): string => `${status} ${reason}`.trim();

@@ -13,7 +13,7 @@ interface Report {
 }
 
 /** Of the registrar and the authoritative proxy, whoever is the edge. */
-const CORE = ['RG-6-26', 'RG-6-08', 'RG-6-09', 'GR-10-01', 'RG-6-11', 'RG-6-30'];
+const CORE = ['RG-6-08', 'RG-6-09', 'GR-10-01', 'RG-6-11', 'RG-6-26', 'RG-6-30'];
 
 async function failing(edge: { host: string; port: number }, transport: string, domain: string) {
   const uri = `sip:${edge.host}:${edge.port};transport=${transport}`;
