@@ -19,6 +19,10 @@ import { WS } from './wire/via.ts';
 const USAGE = `usage: holdfast
 or: holdfast passwd FILE USER@REALM [ALGORITHMS] (the password on standard input)
 or: holdfast bindings export|import [--store lmdb:DIRECTORY|redis[s]://...] [FILE] (or standard output, input)
+or: holdfast check EDGE-URI --aor SIP-URI [--password-file FILE] [--timeout SECONDS] [--ca FILE] [--rules ID,ID...]
+                   [--slow] [--json]
+or: holdfast ua --aor SIP-URI --proxy URI [--proxy URI] [--password-file FILE] [--data DIRECTORY] [--ca FILE]
+                [--to SIP-URI --message TEXT]
 `;
 
 /** `holdfast passwd`: adds a user to a credentials file, or changes the password. */
@@ -44,14 +48,54 @@ async function setPassword(words: string[]): Promise<never> {
   process.exit(0);
 }
 
-/** `holdfast bindings`: an interrupt ends it in order, the second one at once. */
-async function moveBindings(words: string[]): Promise<never> {
+/** The first interrupt ends a command in order, the second one at once. */
+function interrupted(...signals: NodeJS.Signals[]): AbortSignal {
   const interrupt = new AbortController();
-  process.once('SIGINT', () => interrupt.abort());
+  for (const signal of signals) process.once(signal, () => interrupt.abort());
+  return interrupt.signal;
+}
+
+/** `holdfast bindings` */
+async function moveBindings(words: string[]): Promise<never> {
   const { env, stdin, stdout, stderr } = process;
   // a server has no use for it, nor for a store's client in its main thread
   const { bindings } = await import('./transfer/command.ts');
-  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupt.signal }));
+  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted('SIGINT') }));
+}
+
+/** `holdfast check` */
+async function checkEdge(words: string[]): Promise<never> {
+  const { stdout, stderr } = process;
+  const [{ check }, { located }] = await Promise.all([
+    import('./check/command.ts'),
+    import('./main/located.ts'),
+  ]);
+  const code = await check(words, { stdout, stderr, locate: located, interrupt: interrupted('SIGINT') });
+  return exited(code);
+}
+
+/** `holdfast ua` */
+async function runPhone(words: string[]): Promise<never> {
+  const { stdin, stdout, stderr } = process;
+  const [{ phone }, { located }] = await Promise.all([
+    import('./phone/command.ts'),
+    import('./main/located.ts'),
+  ]);
+  return exited(
+    await phone(words, {
+      stdin,
+      stdout,
+      stderr,
+      locate: located,
+      interrupt: interrupted('SIGINT', 'SIGTERM'),
+    }),
+  );
+}
+
+/** After what is still on its way into a pipe. */
+function exited(code: number): Promise<never> {
+  process.stdout.write('', () => process.exit(code));
+  return new Promise(() => {});
 }
 
 async function run(): Promise<void> {
@@ -142,6 +186,8 @@ function invitation(config: Config): string[] {
 const [command, ...words] = process.argv.slice(2);
 if (command === 'passwd') await setPassword(words);
 else if (command === 'bindings') await moveBindings(words);
+else if (command === 'check') await checkEdge(words);
+else if (command === 'ua') await runPhone(words);
 else if (command !== undefined) {
   process.stderr.write(USAGE);
   process.exit(2);

@@ -1,19 +1,14 @@
 /**
  * The public face of the user agent. A program that wants no server imports this alone (`holdfast/user-agent`).
  *
- * It adds this machine's name servers: src/ua knows no resolver and is given the one of the server. One resolver and
- * one cache for all agents of the process; nothing is opened before a name is asked about, and nothing of it keeps the
- * process alive.
+ * It adds this machine's name servers: src/ua knows no resolver and is given the one of the server.
  */
-import { getServers } from 'node:dns';
-import { nameServers, Resolver } from './main/dns.ts';
-import { HostsFile } from './main/hostsfile.ts';
+import { located } from './main/located.ts';
 import { UserAgent as Agent } from './ua/agent.ts';
-import { type Locate, locateWith } from './ua/locating.ts';
 import type { UserAgentOptions } from './ua/options.ts';
 
 export type { Account } from './auth/client.ts';
-export type { FlowChange, FlowEvent, InviteOptions, UserAgentEventMap } from './ua/agent.ts';
+export type { FlowChange, FlowEvent, InviteOptions, KeepAliveEvent, UserAgentEventMap } from './ua/agent.ts';
 export type { Call, CallEnd } from './ua/call.ts';
 export type { Clock } from './ua/clock.ts';
 export {
@@ -31,18 +26,6 @@ export { type Locate, locateWith } from './ua/locating.ts';
 export type { UserAgentOptions } from './ua/options.ts';
 export type { MessageOptions } from './ua/payload.ts';
 export type { IncomingRequest, ResponseOptions } from './ua/request.ts';
-
-let resolver: Resolver | undefined;
-
-const located: Locate = (uri, transports) =>
-  locateWith(uri, transports, (name, type) => {
-    resolver ??= new Resolver({
-      servers: nameServers(undefined, getServers()) ?? [],
-      now: () => performance.now(),
-      hosts: HostsFile.read(),
-    });
-    return resolver.query(name, type);
-  });
 
 export class UserAgent extends Agent {
   constructor(options: UserAgentOptions) {

@@ -52,8 +52,16 @@ export type FlowChange =
 /** `uri`: the proxy, as configured. */
 export type FlowEvent = { uri: string; regId: number } & FlowChange;
 
+/** A keep-alive on a flow with a registration. One that stays without an answer ends the flow: event `flow`. */
+export interface KeepAliveEvent {
+  uri: string;
+  regId: number;
+  state: 'sent' | 'answered';
+}
+
 export type UserAgentEventMap = {
   flow: [event: FlowEvent];
+  keepAlive: [event: KeepAliveEvent];
 };
 
 export interface InviteOptions extends MessageOptions {
@@ -110,6 +118,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         new OutboundFlow(member, {
           ...parts,
           user: {
+            keepAlive: ({ member: { uri, regId } }, state) => this.emit('keepAlive', { uri, regId, state }),
             registered: (flow, { outbound, expect }) => {
               if (this.#state !== 'started') return;
               this.#set.registered(member, expect);

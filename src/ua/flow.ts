@@ -38,6 +38,7 @@ export interface FlowUser {
   /** A 2xx to a REGISTER that was not a removal. */
   registered(flow: OutboundFlow, outcome: Extract<Outcome, { kind: 'registered' }>): void;
   heard(flow: OutboundFlow): void;
+  keepAlive(flow: OutboundFlow, state: 'sent' | 'answered'): void;
   /** No flow any more. `was`: it was registered. `retryAfter` in ms; `outage` false after a 439. */
   gone(
     flow: OutboundFlow,
@@ -232,7 +233,11 @@ export class OutboundFlow implements Way {
       random: settings.random,
       pings: settings.pings,
       trip: this.#trip,
-      heard: () => user.heard(this),
+      asked: () => user.keepAlive(this, 'sent'),
+      heard: () => {
+        user.heard(this);
+        user.keepAlive(this, 'answered');
+      },
       failed: (failure) => this.#lose(failure),
     });
   }

@@ -17,6 +17,8 @@ export interface PulseParts {
   /** intervals of pings where nothing else is agreed on */
   pings: Bounds;
   trip: RoundTrip;
+  /** a keep-alive goes out; not told again when it is repeated */
+  asked: () => void;
   heard: () => void;
   failed: (failure: Failure) => void;
 }
@@ -82,11 +84,13 @@ export class Pulse {
   #act(action: Action): void {
     switch (action) {
       case 'ping':
+        this.#parts.asked();
         this.#connection.send(PING);
         return;
       case 'stun':
         this.#stunId = randomBytes(ID_BYTES);
         this.#stunBytes = bindingRequest(this.#stunId);
+        this.#parts.asked();
         this.#connection.send(this.#stunBytes);
         return;
       case 'stun-again':

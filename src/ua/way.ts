@@ -132,6 +132,7 @@ export class LooseFlow implements Way {
               random: settings.random,
               pings: settings.pings,
               trip: new RoundTrip(),
+              asked: () => {},
               heard: () => {},
               failed: () => {}, // 6223-10-03
             });

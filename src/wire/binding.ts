@@ -11,6 +11,8 @@ const COOKIE = 0x2112a442;
 const BINDING_REQUEST = 0x0001;
 const BINDING_SUCCESS = 0x0101;
 const BINDING_ERROR = 0x0111;
+const ERROR_CODE = 0x0009;
+const UNKNOWN_ATTRIBUTES = 0x000a;
 const XOR_MAPPED_ADDRESS = 0x0020;
 const MOST_UNDERSTOOD = 0x8000;
 /** what a success may carry and is understood, besides the above: MAPPED-ADDRESS, for it says the same less safely */
@@ -27,25 +29,57 @@ export function bindingRequest(id: Uint8Array): Buffer {
 
 /** The mapped address; 'error' for an error response, or one that cannot be used; undefined: not the answer to `id`. */
 export function readBinding(bytes: Buffer, id: Uint8Array): Endpoint | 'error' | undefined {
-  if (bytes.length < HEADER || bytes.readUInt32BE(4) !== COOKIE) return undefined;
-  if (bytes.readUInt16BE(2) + HEADER !== bytes.length || bytes.compare(id, 0, ID_BYTES, 8, HEADER) !== 0)
-    return undefined;
+  if (!isAnswer(bytes, id)) return undefined;
   const type = bytes.readUInt16BE(0);
   if (type === BINDING_ERROR) return 'error'; // UA-4.4.2-05
   if (type !== BINDING_SUCCESS) return undefined;
   let mapped: Endpoint | undefined;
+  let foreign = false;
+  const whole = eachAttribute(bytes, (attribute, at, size) => {
+    if (attribute === XOR_MAPPED_ADDRESS) mapped ??= xorMapped(bytes, at, size);
+    // 5389 7.3.3: what must be understood and is not makes the transaction fail
+    else if (attribute < MOST_UNDERSTOOD && attribute !== MAPPED_ADDRESS) foreign = true;
+  });
+  if (!whole) return undefined;
+  return foreign ? 'error' : (mapped ?? 'error');
+}
+
+/** What an error response says: its code, and the attributes that were not understood. Undefined: it is none to `id`. */
+export function readBindingError(
+  bytes: Buffer,
+  id: Uint8Array,
+): { code: number; unknown: number[] } | undefined {
+  if (!isAnswer(bytes, id) || bytes.readUInt16BE(0) !== BINDING_ERROR) return undefined;
+  let code = 0;
+  const unknown: number[] = [];
+  const whole = eachAttribute(bytes, (attribute, at, size) => {
+    if (attribute === ERROR_CODE && size >= 4) code = (bytes[at + 2] & 7) * 100 + bytes[at + 3];
+    if (attribute === UNKNOWN_ATTRIBUTES)
+      for (let i = at; i + 1 < at + size; i += 2) unknown.push(bytes.readUInt16BE(i));
+  });
+  return whole ? { code, unknown } : undefined;
+}
+
+function isAnswer(bytes: Buffer, id: Uint8Array): boolean {
+  return (
+    bytes.length >= HEADER &&
+    bytes.readUInt32BE(4) === COOKIE &&
+    bytes.readUInt16BE(2) + HEADER === bytes.length &&
+    bytes.compare(id, 0, ID_BYTES, 8, HEADER) === 0
+  );
+}
+
+/** `at`: of the value. False: they do not fill the message exactly. */
+function eachAttribute(bytes: Buffer, tell: (type: number, at: number, size: number) => void): boolean {
   for (let at = HEADER; at < bytes.length; ) {
-    if (at + 4 > bytes.length) return undefined;
-    const attribute = bytes.readUInt16BE(at);
+    if (at + 4 > bytes.length) return false;
     const size = bytes.readUInt16BE(at + 2);
     const next = at + 4 + ((size + 3) & ~3);
-    if (next > bytes.length) return undefined;
-    if (attribute === XOR_MAPPED_ADDRESS) mapped ??= xorMapped(bytes, at + 4, size);
-    // 5389 7.3.3: what must be understood and is not makes the transaction fail
-    else if (attribute < MOST_UNDERSTOOD && attribute !== MAPPED_ADDRESS) return 'error';
+    if (next > bytes.length) return false;
+    tell(bytes.readUInt16BE(at), at + 4, size);
     at = next;
   }
-  return mapped ?? 'error';
+  return true;
 }
 
 function xorMapped(bytes: Buffer, at: number, size: number): Endpoint | undefined {

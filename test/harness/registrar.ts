@@ -7,11 +7,20 @@
  * the registrar holds are read as any client reads them, by a REGISTER without Contact.
  */
 import { type Agent, type TcpAgent, UdpAgent } from './agent.ts';
+import { proof } from './digest.ts';
 import { composeRegister, type RegisterOptions } from './flows.ts';
 import { Holdfast, type HoldfastOptions } from './holdfast.ts';
 import { isFinal, PATIENCE_MS } from './inbox.ts';
 import { freePort, freshHost } from './ports.ts';
-import { type NameAddr, OMIT, parseNameAddr, type RequestOptions, type SipMessage, unique } from './sip.ts';
+import {
+  type Header,
+  type NameAddr,
+  OMIT,
+  parseNameAddr,
+  type RequestOptions,
+  type SipMessage,
+  unique,
+} from './sip.ts';
 
 export const DOMAIN = 'example.test';
 
@@ -94,16 +103,26 @@ export async function register(client: Agent, options: RegisterOptions = {}): Pr
 }
 
 /** A REGISTER without Contact: asks what is bound. */
-export async function query(client: Agent, aor: string): Promise<SipMessage> {
+export async function query(client: Agent, aor: string, headers: Header[] = []): Promise<SipMessage> {
   const callId = unique('query-');
   client.send(
     client.compose('REGISTER', `sip:${DOMAIN}`, {
       from: `<${aor}>;tag=${unique('f')}`,
       to: `<${aor}>`,
       callId,
+      headers,
     }),
   );
   return (await client.next(isFinal(callId))).message;
+}
+
+/** What is bound, where that is told against a password alone. */
+export async function boundByPassword(client: Agent, aor: string, password: string): Promise<Contact[]> {
+  const { user } = parseNameAddr(aor);
+  const challenged = await query(client, aor);
+  const answer = await query(client, aor, [['Authorization', proof(challenged, { user, password })]]);
+  if (answer.status !== 200) throw new Error(`${aor}: ${answer.startLine}`);
+  return contactsOf(answer);
 }
 
 export const bound = async (client: Agent, aor: string): Promise<Contact[]> =>

@@ -1,9 +1,10 @@
 /** The user agent's keep-alives as the edge sees them: which octets, when, and what silence does. RFC 5626 4.4 and 8. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { KeepAliveEvent } from '../../src/ua/agent.ts';
 import type { TcpAgent } from '../harness/agent.ts';
 import { isCrlf, isRequest, isStun } from '../harness/inbox.ts';
-import { accept, answering, bindingAnswer, Desk, registered } from '../harness/phone.ts';
+import { accept, answering, bindingAnswer, Desk, proxyUri, registered } from '../harness/phone.ts';
 import { compose } from '../harness/sip.ts';
 import { stun } from '../harness/stun.ts';
 
@@ -41,6 +42,28 @@ describe('over TCP', () => {
       await phone.advance(0.01);
     }
     expect(edge.connections).toEqual([connection]);
+  });
+
+  it('the program is told of each ping and of its pong, by flow', async () => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    const told: KeepAliveEvent[] = [];
+    phone.agent.on('keepAlive', (event) => told.push(event));
+    await registered(phone, edge);
+    await phone.advance(94.9);
+    expect(told).toEqual([]);
+    await phone.advance(0.2);
+    const flow = { uri: proxyUri(edge), regId: 1 };
+    expect(told).toEqual([{ ...flow, state: 'sent' }]);
+    await edge.next(isCrlf);
+    edge.send(PONG);
+    await phone.advance(0.01);
+    edge.send(PONG); // nobody has asked for it
+    await phone.advance(0.01);
+    expect(told).toEqual([
+      { ...flow, state: 'sent' },
+      { ...flow, state: 'answered' },
+    ]);
   });
 
   it('Flow-Timer says how often [UA-4.4-06 UA-4.4-07 UA-4.4-08]', async () => {

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import { RoundTrip, StunTransaction } from '../../src/ua/stun.ts';
-import { bindingRequest, readBinding } from '../../src/wire/binding.ts';
+import { bindingRequest, readBinding, readBindingError } from '../../src/wire/binding.ts';
 import { answerStun } from '../../src/wire/stun.ts';
 import { parseStun } from '../harness/stun.ts';
 
@@ -89,12 +89,32 @@ describe('a Binding answer', () => {
     expect(readBinding(hex('00010000 2112a442 0102030405060708090a0b0c'), id)).toBeUndefined();
   });
 
+  it('of error says which, and what was not understood', () => {
+    const of420 = '0009 0004 00000414 000a 0004 7f01 7f02';
+    expect(readBindingError(hex(`01110010 2112a442 0102030405060708090a0b0c ${of420}`), id)).toEqual({
+      code: 420,
+      unknown: [0x7f01, 0x7f02],
+    });
+    const odd = '0009 0007 00000400 626164 00 000a 0002 7f01 0000';
+    expect(readBindingError(hex(`01110014 2112a442 0102030405060708090a0b0c ${odd}`), id)).toEqual({
+      code: 400,
+      unknown: [0x7f01],
+    });
+    // an attribute that says more than there is, and a success
+    expect(readBindingError(hex('01110008 2112a442 0102030405060708090a0b0c 000a 0006 7f01 0000'), id)).toBe(
+      undefined,
+    );
+    expect(readBindingError(hex('01010000 2112a442 0102030405060708090a0b0c'), id)).toBeUndefined();
+  });
+
   it('never makes it throw', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 64 }), (rest) => {
         const bytes = Buffer.concat([hex('01010000 2112a442'), id, rest]);
         bytes.writeUInt16BE(rest.length, 2);
         readBinding(bytes, id);
+        bytes[1] = 0x11;
+        readBindingError(bytes, id);
       }),
     );
   });
