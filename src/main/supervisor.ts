@@ -31,6 +31,8 @@ const HEALTHY_MS = 60_000;
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 10_000;
 const STOP_MS = 3_000;
+/** The packet path makes no garbage to speak of, so that a shard needs less room for it than V8 would take. */
+const YOUNG_MIB = 6;
 /**
  * From the last native call of a shard to the end of its thread. V8 may still be compiling a caller of one in the
  * background, and node:ffi frees what describes it with the thread: that ends the process (native-notes.md).
@@ -74,6 +76,7 @@ export class Supervisor {
       concurrentTasksPerWorker: 1,
       atomics: 'disabled',
       idleTimeout: Number.POSITIVE_INFINITY,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
     });
   }
 

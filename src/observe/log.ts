@@ -1,17 +1,18 @@
 /**
  * JSON lines on standard output, one event a line, by pino. Every thread writes its own lines,
- * synchronously: a line is whole or not there. What traffic can cause is sampled, so that a storm of
+ * at once: a line is whole or not there (lines.ts). What traffic can cause is sampled, so that a storm of
  * registrations does not become a storm of log lines: at most LINES_PER_SECOND of one event a second
  * and thread, and then one line that says how many were left out.
  */
 import pino, { type Logger } from 'pino';
+import { Lines } from './lines.ts';
 
 const LINES_PER_SECOND = 50;
 
 export type { Logger };
 
 export function openLog(level: string, thread: string): Logger {
-  return pino({ level, base: { thread } }, pino.destination({ fd: 1, sync: true }));
+  return pino({ level, base: { thread } }, Lines.toStandardOutput());
 }
 
 export class Sampled {
