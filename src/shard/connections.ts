@@ -100,7 +100,7 @@ export class Connections {
     this.#lastKey ??= Object.create(Object.getPrototypeOf(to)) as Endpoint;
     this.#lastKey.copy(to);
     this.#lastTransport = transport;
-    this.#lastHost = host;
+    this.#lastHost = wanted || host; // what the next one of the run will ask for
     this.#last = target;
     return target;
   }
