@@ -185,7 +185,10 @@ class TcpCore implements Core {
   }
 
   ready(index: number, events: number): void {
-    if (index === 0) return this.#accept();
+    if (index === 0) {
+      this.#accept();
+      return;
+    }
     const connection = this.#connections[index];
     if (!connection) return;
     if (events & EPOLLOUT) this.#write(connection);
@@ -231,11 +234,9 @@ class TcpCore implements Core {
 
   #write(connection: Connection): void {
     const { out, length } = connection;
-    if (length === 0) return this.#await(connection, false);
     this.#io.begin();
     this.#io.segment(out, length);
-    const n = this.#io.send(connection.fd);
-    const sent = Math.max(0, n);
+    const sent = length === 0 ? 0 : Math.max(0, this.#io.send(connection.fd));
     this.#desk.memory.copyWithin(out, out + sent, out + length);
     connection.length -= sent;
     this.#await(connection, connection.length > 0);

@@ -392,7 +392,7 @@ export class Generator implements ClientEvents {
   #atCore(start: number, end: number): void {
     const { kind, status, transaction, flow } = this.#reading;
     if (kind !== KIND_REGISTER && kind !== KIND_DOWNSTREAM) return;
-    if (status >= 200) return this.#complete(transaction, flow, status < 300);
+    if (status >= 200) this.#complete(transaction, flow, status < 300);
     if (status > 0) return;
     const { memory } = this.#desk;
     const at = this.#core.answerPlace();

@@ -3,8 +3,8 @@
 import { makeCertificates } from '../../test/harness/certificates.ts';
 import { Holdfast } from '../../test/harness/holdfast.ts';
 import { freePort, freshHost } from '../../test/harness/ports.ts';
-import { MAX_FLOWS } from './options.ts';
-import { pin, type Setting, type Started, type Subject } from './subject.ts';
+import { type Load, MAX_FLOWS } from './options.ts';
+import { pin, type Started, type Subject } from './subject.ts';
 
 const PREFIX = 'HOLDFAST_';
 const LEAST_FLOWS = 65_536;
@@ -17,13 +17,13 @@ function inherited(): Record<string, string | undefined> {
   return Object.fromEntries(ours.map(([name, value]) => [name.slice(PREFIX.length), value]));
 }
 
-function recordsFor({ load }: Setting): number {
+function recordsFor(load: Load): number {
   if (load.mode === 'churn' && load.transport === 'udp') return MAX_FLOWS;
   return Math.min(MAX_FLOWS, Math.max(LEAST_FLOWS, load.flows + SPARE_FLOWS));
 }
 
-export async function holdfast(setting: Setting): Promise<Subject> {
-  const { load, forwarding, workers } = setting;
+/** `pinned`: on the first core. */
+export async function holdfast(load: Load, pinned: boolean): Promise<Subject> {
   const host = freshHost();
   const port = await freePort(host);
   const shared = load.transport === 'udp' || load.transport === 'tcp';
@@ -34,12 +34,12 @@ export async function holdfast(setting: Setting): Promise<Subject> {
   if (!shared) listen.push(`${load.transport}:${host}:${flowPort}`);
   const settings = {
     LOG: 'warn',
-    MAX_FLOWS: String(recordsFor(setting)),
+    MAX_FLOWS: String(recordsFor(load)),
     FLOW_TIMER: '3600',
     ...inherited(),
     LISTEN: listen.join(','),
-    FORWARDING: forwarding,
-    WORKERS: String(workers),
+    FORWARDING: load.forwarding,
+    WORKERS: String(load.workers),
     AUTH: 'none',
     ...(certificates ? { TLS_CERT: certificates.cert, TLS_KEY: certificates.key } : {}),
   };
@@ -51,7 +51,7 @@ export async function holdfast(setting: Setting): Promise<Subject> {
     async start(core): Promise<Started> {
       const upstream = `sip:${core.host}:${core.port};transport=${load.core}`;
       const server = await Holdfast.start({ host, port, settings: { ...settings, UPSTREAM: upstream } });
-      if (setting.pin) pin(server.pid, 0);
+      if (pinned) pin(server.pid, 0);
       return {
         pid: server.pid,
         async stop() {

@@ -11,7 +11,7 @@ export type Transport = (typeof TRANSPORTS)[number];
 export type Forwarding = (typeof FORWARDINGS)[number];
 export type CoreTransport = (typeof CORES)[number];
 
-/** The work. */
+/** The work, and the server's settings that it is done with. */
 export interface Load {
   mode: Mode;
   transport: Transport;
@@ -26,6 +26,8 @@ export interface Load {
   warmup: number;
   /** seconds after which a transaction counts as lost */
   timeout: number;
+  workers: number;
+  forwarding: Forwarding;
 }
 
 export interface Address {
@@ -34,8 +36,6 @@ export interface Address {
 }
 
 export interface Options extends Load {
-  workers: number;
-  forwarding: Forwarding;
   /** server on the first core, generator on the last one */
   pin: boolean;
   /** a server that runs already: its listener of `transport` */

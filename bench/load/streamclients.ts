@@ -140,7 +140,10 @@ export class StreamClients implements Clients {
     for (let i = 0; i < READS; i++) {
       const n = this.#sealed ? this.#sealed.read(flow) : this.#io.recv(this.#fds[flow]);
       if (n === -EAGAIN) return;
-      if (n <= 0) return this.#lost(flow);
+      if (n <= 0) {
+        this.#lost(flow);
+        return;
+      }
       this.#take(flow, n);
       if (this.#states[flow] === CLOSED || (n < STREAM_READ && !this.#sealed)) return;
     }

@@ -2,15 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { find } from '../../test/interop/program.ts';
-import type { Address, Forwarding, Load } from './options.ts';
-
-export interface Setting {
-  load: Load;
-  forwarding: Forwarding;
-  workers: number;
-  /** on the first core */
-  pin: boolean;
-}
+import type { Address } from './options.ts';
 
 /** Its addresses are chosen, and it does not run yet. */
 export interface Subject {
