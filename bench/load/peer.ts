@@ -8,22 +8,22 @@ import { parseArgs } from 'node:util';
 import { selfTest } from '../../src/native/available.ts';
 import { machine } from '../baseline.ts';
 import { CELLS, type Cell, loadOf, nameOf, type Pace, QUICK, THOROUGH } from './cells.ts';
-import { comparison, type Pair, remark, rowOf } from './comparison.ts';
+import { comparison, type Pair, type Row, remark, rowOf } from './comparison.ts';
 import { holdfast } from './holdfast.ts';
 import { kamailio, missing } from './kamailio.ts';
-import { measure } from './measure.ts';
+import { measure, type Result } from './measure.ts';
 import { canPin, pinGenerator } from './subject.ts';
 
 const HELP = `npm run bench:peer -- [options] [word ...]
 
 Holdfast and Kamailio (kamailio, kamailio-outbound-modules; for tls and ws kamailio-tls-modules and
-kamailio-websocket-modules) as an edge, one worker each, on the same work in turns. Words choose the cells whose name has
-all of them: "register tls", "core-tcp stateful".
+kamailio-websocket-modules) as an edge, one worker each, on the same work in turns. Words choose cells: those whose name has
+all of them (register tls; core-tcp stateful).
 
   --quick          one round of 1 s a cell, in place of 3 of 2 s
   --rounds N
   --duration S     of a measurement
-  --json FILE      every single result, - for standard output
+  --json FILE      every result, - for standard output
   --list           the cells' names, and nothing else
 
 With two cores or more and taskset the server has the first core and the generator the last one.
@@ -48,7 +48,7 @@ function asked() {
     rounds: positive('rounds', values.rounds) ?? usual.rounds,
     duration: positive('duration', values.duration) ?? usual.duration,
   };
-  const cells = CELLS.filter((cell) => positionals.every((word) => nameOf(cell).includes(word)));
+  const cells = CELLS.filter((cell) => positionals.every((word) => nameOf(cell).split(' ').includes(word)));
   return { ...values, pace, cells };
 }
 
@@ -79,6 +79,54 @@ async function pair(cell: Cell, pace: Pace, pinned: boolean, signal: AbortSignal
   return { ours, theirs };
 }
 
+type Measured = Map<Cell, Pair[]>;
+
+/** Returns how many pairs could not be measured; why is said. */
+async function measureAll(measured: Measured, pace: Pace, pinned: boolean): Promise<number> {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
+  let failed = 0;
+  for (let round = 1; round <= pace.rounds; round++)
+    for (const [cell, pairs] of measured) {
+      const head = `${round} of ${pace.rounds}:`;
+      try {
+        const both = await pair(cell, pace, pinned, interrupt.signal);
+        pairs.push(both);
+        process.stderr.write(`${head} ${remark(cell, both)}\n`);
+      } catch (error) {
+        if (interrupt.signal.aborted) throw error;
+        failed++;
+        process.stderr.write(`${head} ${nameOf(cell)} failed: ${(error as Error).message}\n`);
+      }
+    }
+  return failed;
+}
+
+/** A result without its pictures. */
+const figuresOf = ({ timeline: _, histogram: __, ...figures }: Result): object => figures;
+
+function tell(measured: Measured, rows: Row[], json: string | undefined, circumstances: Circumstances): void {
+  const results = [...measured.values()].flat().map(({ ours, theirs }) => [ours, theirs].map(figuresOf));
+  const text = `${JSON.stringify({ ...circumstances, rows, results }, undefined, 2)}\n`;
+  if (json === '-') {
+    process.stdout.write(text);
+    return;
+  }
+  if (json !== undefined) writeFileSync(json, text);
+  const { machine, pace, pinned, loadBefore } = circumstances;
+  const place = `${machine.cpu}, ${machine.cpus} cores, Node ${machine.node}, ${machine.date}`;
+  const rounds = `${pace.rounds} round(s) of ${pace.duration} s${pinned ? ', pinned' : ''}`;
+  const busy = loadBefore.map((n) => n.toFixed(2)).join(' ');
+  process.stdout.write(`${comparison(rows)}\n${place}; ${rounds}; load average before ${busy}\n`);
+}
+
+interface Circumstances {
+  machine: ReturnType<typeof machine>;
+  pace: Pace;
+  pinned: boolean;
+  loadBefore: number[];
+}
+
 async function main(): Promise<number> {
   const { pace, cells, json, help, list } = asked();
   if (help || list) {
@@ -92,47 +140,15 @@ async function main(): Promise<number> {
   }
   const native = selfTest();
   if (!native.ok) throw new Error(`the generator needs native sockets: ${native.reason}`);
-  const interrupt = new AbortController();
-  process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
   const pinned = canPin();
   if (pinned) pinGenerator();
-  const measured = new Map<Cell, Pair[]>(possible(cells).map((cell) => [cell, []]));
-  let failed = 0;
-  const before = loadavg();
-  for (let round = 1; round <= pace.rounds; round++)
-    for (const [cell, pairs] of measured) {
-      try {
-        const both = await pair(cell, pace, pinned, interrupt.signal);
-        pairs.push(both);
-        process.stderr.write(`${round} of ${pace.rounds}: ${remark(cell, both)}\n`);
-      } catch (error) {
-        if (interrupt.signal.aborted) throw error;
-        failed++;
-        process.stderr.write(
-          `${round} of ${pace.rounds}: ${nameOf(cell)} failed: ${(error as Error).message}\n`,
-        );
-      }
-    }
+  const circumstances = { machine: machine(), pace, pinned, loadBefore: loadavg() };
+  const measured: Measured = new Map(possible(cells).map((cell) => [cell, []]));
+  const failed = await measureAll(measured, pace, pinned);
   const rows = [...measured]
     .filter(([, pairs]) => pairs.length > 0)
     .map(([cell, pairs]) => rowOf(cell, pairs));
-  const { cpu, cpus, node, date } = machine();
-  const all = {
-    machine: machine(),
-    pace,
-    pinned,
-    loadBefore: before,
-    rows,
-    results: [...measured.values()].flat(),
-  };
-  if (json !== undefined && json !== '-') writeFileSync(json, `${JSON.stringify(all, undefined, 2)}\n`);
-  if (json === '-') process.stdout.write(`${JSON.stringify(all, undefined, 2)}\n`);
-  else {
-    process.stdout.write(`${comparison(rows)}\n`);
-    process.stdout.write(
-      `${cpu}, ${cpus} cores, Node ${node}, ${date}; ${pace.rounds} rounds of ${pace.duration} s${pinned ? ', pinned' : ''}; load average before ${before.map((n) => n.toFixed(2)).join(' ')}\n`,
-    );
-  }
+  tell(measured, rows, json, circumstances);
   return failed > 0 || rows.some(({ errors }) => errors > 0) ? 1 : 0;
 }
 

@@ -9,7 +9,7 @@ const WIDTH = 860;
 const LEFT = 76;
 const RIGHT = 24;
 const PANEL = 170;
-const RATE_TOP = 62;
+const RATE_TOP = 80;
 const LATENCY_TOP = RATE_TOP + PANEL + 62;
 const HEIGHT = LATENCY_TOP + PANEL + 48;
 const INNER = WIDTH - LEFT - RIGHT;
@@ -134,7 +134,7 @@ export function picture(result: Result, title: string): string {
   const parts = [
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>`,
     label(LEFT, 22, title, 'start', INK, 15),
-    label(LEFT, 40, facts.join('   ')),
+    label(LEFT, 40, facts.join(' · ')),
     ...ratePanel(timeline, span, x),
     ...latencyPanel(timeline, span, x),
   ];
