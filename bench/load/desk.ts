@@ -14,6 +14,8 @@ export const STREAM_READ = 64 * 1024;
 export const MESSAGE_ROOM = 2048;
 
 const SIZE = 32 << 20;
+/** Native calls keep what they have seen for the life of the thread (src/native/memory.ts), so it is used again. */
+const spare: Buffer[] = [];
 
 export class Desk {
   readonly memory: Buffer;
@@ -24,7 +26,7 @@ export class Desk {
   #claimed = 0;
 
   constructor() {
-    this.memory = Buffer.from(new ArrayBuffer(SIZE));
+    this.memory = spare.pop() ?? Buffer.from(new ArrayBuffer(SIZE));
     this.datagrams = this.claim(BATCH * DATAGRAM_SLOT);
     this.stream = this.claim(STREAM_HEAD + STREAM_READ + 64) + STREAM_HEAD;
   }
@@ -35,5 +37,10 @@ export class Desk {
     this.#claimed += (octets + 63) & ~63;
     if (this.#claimed > SIZE) throw new RangeError('the generator has no memory left');
     return at;
+  }
+
+  /** The next one may have this memory. */
+  close(): void {
+    spare.push(this.memory);
   }
 }

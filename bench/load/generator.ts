@@ -8,6 +8,7 @@
  *
  * Nothing is sent twice: a lost datagram is a lost transaction.
  */
+import { randomBytes } from 'node:crypto';
 import { Epoll } from '../../src/native/epoll.ts';
 import { closeFd } from '../../src/native/socket.ts';
 import { type ClientEvents, type Clients, CORE, KIND_BITS } from './clients.ts';
@@ -138,9 +139,10 @@ export class Generator implements ClientEvents {
       reading: this.#reading,
       heard: (start, end) => this.#atCore(start, end),
     });
-    this.#register = register(load.transport);
+    const run = randomBytes(4).toString('hex');
+    this.#register = register(load.transport, run);
     const { address, transport } = this.#core;
-    this.#down = downstream(load.transport, { transport, host: hostOf(address), port: address.port });
+    this.#down = downstream(load.transport, run, { transport, host: hostOf(address), port: address.port });
     this.#paths = load.mode === 'downstream' ? new Paths(load.flows) : undefined;
   }
 
@@ -228,6 +230,7 @@ export class Generator implements ClientEvents {
     this.#clients.end();
     this.#core.end();
     closeFd(this.#epoll.fd);
+    this.#desk.close();
   }
 
   // ---- the loop

@@ -2,7 +2,7 @@
  * What the generator sends of its own: texts in which `FFFFFFFF` stands for the number of the flow and `TTTTTTTT` for
  * that of the transaction, in hexadecimal. To send one is a copy and a few dozen octets written over it.
  *
- * The Call-ID is a kind, the flow and the transaction (`r0000002a.00000107@load`), and is all that is read of a
+ * The Call-ID is a kind, the flow and the transaction (`r0000002a.00000107@...`), and is all that is read of a
  * message to know which one it belongs to. Clients write themselves as behind a NAT: what they say about their own
  * address is none that the server sees.
  */
@@ -62,15 +62,16 @@ function contact(transport: Transport): string {
 
 const lines = (...all: string[]): string => all.map((line) => `${line}\r\n`).join('');
 
-export const register = (transport: Transport): Template =>
+/** `run`: a word of this run alone, or a server would take its requests for those of the run before, sent again. */
+export const register = (transport: Transport, run: string): Template =>
   new Template(
     lines(
       `REGISTER sip:${DOMAIN} SIP/2.0`,
-      `Via: SIP/2.0/${transport.toUpperCase()} ${web(transport) ? 'uFFFFFFFF.invalid' : NAT_HOST};branch=z9hG4bKr${IDENTITY};rport`,
+      `Via: SIP/2.0/${transport.toUpperCase()} ${web(transport) ? 'uFFFFFFFF.invalid' : NAT_HOST};branch=z9hG4bK${run}.r${IDENTITY};rport`,
       'Max-Forwards: 70',
       `From: <sip:uFFFFFFFF@${DOMAIN}>;tag=TTTTTTTT`,
       `To: <sip:uFFFFFFFF@${DOMAIN}>`,
-      `Call-ID: r${IDENTITY}@load`,
+      `Call-ID: r${IDENTITY}@${run}.load`,
       'CSeq: 1 REGISTER',
       `Contact: <sip:uFFFFFFFF@${contact(transport)}>;reg-id=1;+sip.instance="<urn:uuid:00000000-0000-1000-8000-0000FFFFFFFF>"`,
       'Supported: path, outbound',
@@ -82,13 +83,17 @@ export const register = (transport: Transport): Template =>
   );
 
 /** A MESSAGE down a flow: what stands before and after the value of its Route. */
-export function downstream(transport: Transport, core: { transport: string; host: string; port: number }) {
+export function downstream(
+  transport: Transport,
+  run: string,
+  core: { transport: string; host: string; port: number },
+) {
   const body = 'hello, world';
   return {
     before: new Template(
       `${lines(
         `MESSAGE sip:uFFFFFFFF@${contact(transport)} SIP/2.0`,
-        `Via: SIP/2.0/${core.transport.toUpperCase()} ${core.host}:${core.port};branch=z9hG4bKd${IDENTITY};rport`,
+        `Via: SIP/2.0/${core.transport.toUpperCase()} ${core.host}:${core.port};branch=z9hG4bK${run}.d${IDENTITY};rport`,
         'Max-Forwards: 69',
       )}Route: `,
     ),
@@ -96,7 +101,7 @@ export function downstream(transport: Transport, core: { transport: string; host
       `\r\n${lines(
         `From: <sip:core@${DOMAIN}>;tag=TTTTTTTT`,
         `To: <sip:uFFFFFFFF@${DOMAIN}>`,
-        `Call-ID: d${IDENTITY}@load`,
+        `Call-ID: d${IDENTITY}@${run}.load`,
         'CSeq: 1 MESSAGE',
         'Content-Type: text/plain',
         `Content-Length: ${body.length}`,

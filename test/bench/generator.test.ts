@@ -1,0 +1,105 @@
+/**
+ * That the generator tells a bad server from a good one: an edge of a few lines that refuses, keeps silent, says things
+ * twice or to the wrong flow.
+ */
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Generator } from '../../bench/load/generator.ts';
+import { errorsOf } from '../../bench/load/measure.ts';
+import { type Load, parse } from '../../bench/load/options.ts';
+import { selfTest } from '../../src/native/available.ts';
+import { freshHost } from '../harness/ports.ts';
+
+const never = new AbortController().signal;
+const COUNT = 12;
+
+/** The head of a request as that of a response. */
+const answered = (request: string, status: string): string =>
+  request.replace(/^.*\r\n/, `SIP/2.0 ${status}\r\n`).replace(/\r\n\r\n[\s\S]*$/, '\r\n\r\n');
+
+describe.skipIf(!selfTest().ok)('the generator', () => {
+  const opened: Array<{ end(): void }> = [];
+  afterEach(() => {
+    for (const each of opened.splice(0)) each.end();
+  });
+
+  type Client = { address: string; port: number };
+  async function edge(behave: (request: string, from: Client, socket: Socket) => void): Promise<AddressInfo> {
+    const socket = createSocket('udp4');
+    opened.push({ end: () => socket.close() });
+    socket.on('message', (message, from) => behave(message.toString('latin1'), from, socket));
+    socket.bind(0, freshHost());
+    await once(socket, 'listening');
+    return socket.address();
+  }
+
+  async function registers({ address, port }: AddressInfo, ...words: string[]) {
+    const brief = ['--flows', '3', '--window', '2', '--timeout', '20', ...words];
+    const load = parse(brief, {}, 1000) as Load;
+    const places = { server: { host: address, port }, core: { host: freshHost(), port: 0 }, ca: undefined };
+    const generator = new Generator(load, places);
+    opened.push(generator);
+    await generator.open(never);
+    await generator.run({ work: 'register', order: 'each', count: COUNT, seconds: 60 }, never);
+    await generator.drain(never);
+    return generator.tally;
+  }
+
+  it('counts a final response that is no 2xx as failed', async () => {
+    const at = await edge((request, { port, address }, socket) => {
+      socket.send(answered(request, '100 Trying'), port, address);
+      socket.send(answered(request, '503 Service Unavailable'), port, address);
+    });
+    const tally = await registers(at);
+    expect(tally).toMatchObject({ begun: COUNT, answered: 0, failed: COUNT, lost: 0 });
+    expect(errorsOf(tally)).toBe(COUNT);
+  });
+
+  it('counts what is never answered as lost', async () => {
+    const tally = await registers(await edge(() => {}), '--timeout', '0.2');
+    expect(tally).toMatchObject({ begun: COUNT, answered: 0, lost: COUNT });
+    expect(errorsOf(tally)).toBe(COUNT);
+  });
+
+  it('counts a second response as stray, and the transaction once', async () => {
+    let heard = 0;
+    const at = await edge((request, { port, address }, socket) => {
+      // the last one has no second answer: nobody waits for it
+      const times = ++heard < COUNT ? 2 : 1;
+      for (let i = 0; i < times; i++) socket.send(answered(request, '200 OK'), port, address);
+    });
+    expect(await registers(at, '--window', '1')).toMatchObject({
+      begun: COUNT,
+      answered: COUNT,
+      stray: COUNT - 1,
+    });
+  });
+
+  it('counts an answer that comes down another flow as misrouted, and does not take it', async () => {
+    let first: Client | undefined;
+    const at = await edge((request, from, socket) => {
+      first ??= from;
+      socket.send(answered(request, '200 OK'), first.port, first.address);
+    });
+    const tally = await registers(at, '--timeout', '0.2');
+    // flows take turns, and one of three is the first one's
+    expect(tally).toMatchObject({ begun: COUNT, answered: COUNT / 3, misrouted: (COUNT / 3) * 2 });
+    expect(tally.lost).toBe((COUNT / 3) * 2);
+  });
+
+  it('does not begin to measure what it could not register', async () => {
+    const at = await edge(() => {});
+    const load = parse(['--flows', '3', '--timeout', '0.2'], {}, 1000) as Load;
+    const places = {
+      server: { host: at.address, port: at.port },
+      core: { host: freshHost(), port: 0 },
+      ca: undefined,
+    };
+    const generator = new Generator(load, places);
+    opened.push(generator);
+    await generator.open(never);
+    await expect(generator.registerAll(never)).rejects.toThrow('only 0 of 3 flows could be registered');
+  });
+});
