@@ -120,8 +120,9 @@ class UdpCore implements Core {
 }
 
 /** Output of one connection until the turn ends, and longer where its socket takes less. */
-const ROOM = 1 << 20;
-const MAX_CONNECTIONS = 16;
+const ROOM = 1 << 18;
+/** One of each worker of the edge, and ours. */
+const MAX_CONNECTIONS = 72;
 
 interface Connection {
   fd: number;

@@ -54,7 +54,7 @@ const nothing = (): Tally => ({
   stray: 0,
 });
 
-type Work = Exclude<Mode, 'idle'>;
+export type Work = Exclude<Mode, 'idle'>;
 
 interface Phase {
   work: Work;

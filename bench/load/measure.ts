@@ -5,11 +5,15 @@
  */
 import { loadavg } from 'node:os';
 import { type Baseline, machine } from '../baseline.ts';
-import { Generator, type Tally } from './generator.ts';
+import { Generator, type Tally, type Work } from './generator.ts';
 import type { Load } from './options.ts';
 import type { Started, Subject } from './subject.ts';
 import { type Point, Timeline } from './timeline.ts';
-import { between, type Cpu, cpuOf, memoryOf } from './usage.ts';
+import { type Cpu, memoryOf, type Span, spanning } from './usage.ts';
+
+/** Of a warm-up: a server that answers nothing would make it endless. */
+const LONGEST_S = 600;
+const OPENING = 'opening flows';
 
 export interface Latency {
   p50: number;
@@ -21,7 +25,7 @@ export interface Latency {
 }
 
 export interface CpuUse {
-  /** microseconds of the server's threads, user and system, for each transaction (idle: for each flow opened) */
+  /** microseconds of the server's threads, user and system, for each transaction */
   usPerTransaction: number;
   /** seconds */
   user: number;
@@ -44,7 +48,7 @@ export interface Memory {
 export interface Result {
   server: string;
   load: Load;
-  /** answered in the time of the measurement (idle: flows registered) */
+  /** answered in the time of the measurement; idle: flows that were opened and registered, in their time */
   transactions: number;
   seconds: number;
   /** transactions a second */
@@ -57,6 +61,8 @@ export interface Result {
   /** microseconds */
   latency: Latency;
   cpu: CpuUse | undefined;
+  /** idle: share of one core while the flows were held */
+  held: number | undefined;
   memory: Memory | undefined;
   /** share of one core that the generator took: near 1 it was the limit, and not the server */
   generator: number;
@@ -84,52 +90,44 @@ export async function measure(
   const generator = new Generator(load, { server: subject.address, core: subject.core, ca: subject.ca });
   let started: Started | undefined;
   let doing = 'starting the server';
-  const ticking = setInterval(() => progress(doing, generator.tally.answered), 1000);
+  const done = (): number => (doing === OPENING ? generator.alive : generator.tally.answered);
+  const ticking = setInterval(() => progress(doing, done()), 1000);
   try {
     progress(doing);
     started = await subject.start(generator.core);
     const { pid } = started;
-    const read = (): Reading => ({ cpu: pid ? cpuOf(pid) : undefined, pss: pid ? memoryOf(pid) : 0 });
-    const empty = read();
+    const pss = (): number => (pid === undefined ? 0 : memoryOf(pid));
+    const empty = pss();
+    const opened = spanning(pid);
     if (load.mode !== 'churn') {
-      doing = 'opening flows';
+      doing = OPENING;
       await generator.open(signal);
       doing = 'registering';
       await generator.registerAll(signal);
     }
-    const full = read();
-    const run = load.mode === 'idle' ? idle : work;
-    doing = load.mode === 'idle' ? 'holding' : 'warming up';
-    const part = await run(load, generator, signal, () => {
+    const setUp = { ...opened(), tally: generator.tally, transactions: load.flows };
+    const full = pss();
+    let part: Part = { ...setUp, timeline: new Timeline(load.duration * 1000) };
+    let held: number | undefined;
+    if (load.mode === 'idle') {
+      doing = 'holding';
+      const holding = spanning(pid);
+      await generator.hold(load.duration, signal);
+      const { cpu, seconds } = holding();
+      held = cpu && cpu.total / seconds;
+    } else {
+      doing = 'warming up';
+      await warmUp(load.mode, load, generator, signal);
       doing = 'measuring';
-      return pid ? cpuOf(pid) : undefined;
-    });
-    const idleCpu = empty.cpu && full.cpu && between(empty.cpu, full.cpu);
-    const used = load.mode === 'idle' ? idleCpu : part.cpu;
-    const histogram = part.timeline.total();
-    const p = (fraction: number) => histogram.percentile(fraction);
+      part = await underLoad(load.mode, load, generator, pid, signal);
+    }
     return {
       server: subject.name,
       load,
-      transactions: part.transactions,
-      seconds: part.seconds,
-      rate: part.transactions / part.seconds,
-      tally: part.tally,
-      errors: errorsOf(part.tally),
+      ...figuresOf(part),
+      held,
       alive: generator.alive,
-      latency: {
-        p50: p(0.5),
-        p90: p(0.9),
-        p99: p(0.99),
-        p999: p(0.999),
-        max: histogram.max,
-        mean: Math.round(histogram.mean * 10) / 10,
-      },
-      cpu: used && useOf(used, part.transactions, part.seconds),
-      memory: pid ? memoryFrom(empty.pss, full.pss, memoryOf(pid), generator.alive) : undefined,
-      generator: part.generator,
-      timeline: part.timeline.points(),
-      histogram: histogram.buckets(),
+      memory: pid === undefined ? undefined : memoryFrom(empty, full, pss(), generator.alive),
       machine: machine(),
       loadBefore,
     };
@@ -140,71 +138,55 @@ export async function measure(
   }
 }
 
-interface Reading {
-  cpu: Cpu | undefined;
-  pss: number;
-}
-
-interface Part {
+interface Part extends Span {
   transactions: number;
-  seconds: number;
   tally: Tally;
-  cpu: Cpu | undefined;
-  generator: number;
   timeline: Timeline;
 }
 
-type Run = (
-  load: Load,
+async function warmUp(
+  work: Work,
+  { warmup }: Load,
   generator: Generator,
   signal: AbortSignal,
-  cpu: () => Cpu | undefined,
-) => Promise<Part>;
+): Promise<void> {
+  if (warmup === 0) return;
+  await generator.run({ work, count: warmup, seconds: LONGEST_S }, signal);
+  await generator.drain(signal);
+}
 
-const work: Run = async (load, generator, signal, cpu) => {
-  const { mode, duration, warmup, rate } = load;
-  if (mode === 'idle') throw new Error('idle is no work');
-  if (warmup > 0) {
-    await generator.run({ work: mode, count: warmup, seconds: 600 }, signal);
-    await generator.drain(signal);
-  }
+async function underLoad(
+  work: Work,
+  { duration, rate }: Load,
+  generator: Generator,
+  pid: number | undefined,
+  signal: AbortSignal,
+): Promise<Part> {
   const timeline = new Timeline(duration * 1000);
-  const before = cpu();
-  const own = process.threadCpuUsage();
-  const ms = await generator.run(
-    { work: mode, count: Number.POSITIVE_INFINITY, seconds: duration, rate, timeline },
-    signal,
-  );
-  const after = cpu();
-  const { user, system } = process.threadCpuUsage(own);
+  const ended = spanning(pid);
+  await generator.run({ work, count: Number.POSITIVE_INFINITY, seconds: duration, rate, timeline }, signal);
+  const span = ended();
   const transactions = generator.tally.answered;
   await generator.drain(signal);
+  return { ...span, transactions, tally: generator.tally, timeline };
+}
+
+function figuresOf({ transactions, seconds, tally, cpu, generator, timeline }: Part) {
+  const histogram = timeline.total();
+  const [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map((fraction) => histogram.percentile(fraction));
   return {
     transactions,
-    seconds: ms / 1000,
-    tally: generator.tally,
-    cpu: before && after && between(before, after),
-    generator: (user + system) / 1000 / ms,
-    timeline,
-  };
-};
-
-/** The transactions are the registrations that were done already. */
-const idle: Run = async (load, generator, signal, cpu) => {
-  const { tally } = generator;
-  cpu();
-  const own = process.threadCpuUsage();
-  await generator.hold(load.duration, signal);
-  const { user, system } = process.threadCpuUsage(own);
-  return {
-    transactions: tally.answered,
-    seconds: load.duration,
+    seconds,
+    rate: transactions / seconds,
     tally,
-    cpu: undefined,
-    generator: (user + system) / 1e6 / load.duration,
-    timeline: new Timeline(load.duration * 1000),
+    errors: errorsOf(tally),
+    latency: { p50, p90, p99, p999, max: histogram.max, mean: Math.round(histogram.mean * 10) / 10 },
+    cpu: cpu && useOf(cpu, transactions, seconds),
+    generator,
+    timeline: timeline.points(),
+    histogram: histogram.buckets(),
   };
-};
+}
 
 const useOf = (cpu: Cpu, transactions: number, seconds: number): CpuUse => ({
   usPerTransaction: (cpu.total * 1e6) / Math.max(1, transactions),

@@ -21,22 +21,19 @@ function latencyRows({ latency }: Result): string[][] {
   ];
 }
 
-function cpuRows({ cpu, load }: Result): string[][] {
+function cpuRows({ cpu, held }: Result): string[][] {
   if (!cpu) return [['CPU', 'not known without --pid']];
   const threads = Object.entries(cpu.threads).filter(([, share]) => share >= 0.005);
-  const rows = [
+  const { user, system } = cpu;
+  return [
+    ['CPU a transaction', `${cpu.usPerTransaction.toFixed(1)} us`],
     [
-      load.mode === 'idle' ? 'CPU to open, register' : 'CPU a transaction',
-      `${cpu.usPerTransaction.toFixed(1)} us`,
+      'CPU of the server',
+      `${percent(cpu.share)} of a core (user ${user.toFixed(2)} s, system ${system.toFixed(2)} s)`,
     ],
+    ['  by thread', threads.map(([name, share]) => `${name} ${percent(share)}`).join('   ')],
+    ...(held === undefined ? [] : [['  holding the flows', `${(held * 100).toFixed(2)} % of a core`]]),
   ];
-  if (load.mode === 'idle') return rows;
-  rows.push([
-    'CPU of the server',
-    `${percent(cpu.share)} of a core (user ${cpu.user.toFixed(2)} s, system ${cpu.system.toFixed(2)} s)`,
-  ]);
-  rows.push(['  by thread', threads.map(([name, share]) => `${name} ${percent(share)}`).join('   ')]);
-  return rows;
 }
 
 function memoryRows({ memory, load, alive }: Result): string[][] {
@@ -56,8 +53,8 @@ export function table(result: Result): string {
     ([name, n]) => n > 0 && name !== 'begun' && name !== 'answered' && name !== 'stray',
   );
   const rows = [
-    [idle ? 'flows registered' : 'transactions', quantity(result.transactions)],
-    ...(idle ? [] : [['rate', `${quantity(result.rate)}/s over ${result.seconds.toFixed(2)} s`]]),
+    [idle ? 'opened, registered' : 'transactions', quantity(result.transactions)],
+    ['rate', `${quantity(result.rate)}/s over ${result.seconds.toFixed(2)} s`],
     [
       'errors',
       errors === 0 ? '0' : `${quantity(errors)}: ${wrong.map(([name, n]) => `${name} ${n}`).join(', ')}`,

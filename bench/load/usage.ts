@@ -89,3 +89,25 @@ export function memoryOf(pid: number): number {
     all += Number(/^Pss: +(\d+)/m.exec(text(`/proc/${process}/smaps_rollup`))?.[1] ?? 0);
   return all;
 }
+
+/** A stretch of time, and what it took. */
+export interface Span {
+  seconds: number;
+  /** of the server; undefined where its process is not known */
+  cpu: Cpu | undefined;
+  /** share of one core that this thread took, the generator */
+  generator: number;
+}
+
+/** Begins one; the function that it returns ends it. */
+export function spanning(pid: number | undefined): () => Span {
+  const before = pid === undefined ? undefined : cpuOf(pid);
+  const own = process.threadCpuUsage();
+  const begun = performance.now();
+  return () => {
+    const seconds = (performance.now() - begun) / 1000;
+    const { user, system } = process.threadCpuUsage(own);
+    const cpu = before && pid !== undefined ? between(before, cpuOf(pid)) : undefined;
+    return { seconds, cpu, generator: (user + system) / 1e6 / seconds };
+  };
+}

@@ -146,6 +146,7 @@ function result(us: number, timeline = new Timeline(1000)): Result {
     alive: 1,
     latency: { p50: 1, p90: 1, p99: 1, p999: 1, max: 1, mean: 1 },
     cpu: { usPerTransaction: us, user: 0, system: 0, share: 1, threads: {} },
+    held: undefined,
     memory: { before: 1, flows: 2, after: 2, perFlow: us * 10 },
     generator: 0.5,
     timeline: timeline.points(),

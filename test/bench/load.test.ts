@@ -2,6 +2,12 @@
  * The load generator against a real server: each kind of work over each transport, for a fraction of a second. What is
  * looked at is that everything sent is accounted for, and that the figures of one result agree with each other.
  */
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { holdfast } from '../../bench/load/holdfast.ts';
 import { measure, type Result } from '../../bench/load/measure.ts';
@@ -110,4 +116,25 @@ describe.skipIf(!selfTest().ok)('load on an edge', () => {
       expectConsistent(result);
       expect(result.alive).toBe(FLOWS);
     });
+
+  it('as a command: a table, the result as JSON, a picture; wrong options are told by their exit code', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'holdfast-load-'));
+    try {
+      const json = join(folder, 'result.json');
+      const svg = join(folder, 'result.svg');
+      const words = ['--flows', '20', '--duration', '0.1', '--warmup', '0', '--json', json, '--svg', svg];
+      const { stdout } = await command(words);
+      expect(stdout).toMatch(/^Holdfast: register, udp, core udp, 20 flows, 64 in flight\n/);
+      expect(stdout).toMatch(/\n {2}errors +0\n/);
+      const result = JSON.parse(await readFile(json, 'utf8')) as Result;
+      expectConsistent(result);
+      expect(await readFile(svg, 'utf8')).toMatch(/^<svg [\s\S]+<\/svg>\n$/);
+      await expect(command(['--mode', 'flood'])).rejects.toMatchObject({ code: 2 });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
 });
+
+const COMMAND = fileURLToPath(new URL('../../bench/load/load.ts', import.meta.url));
+const command = (words: string[]) => promisify(execFile)(process.execPath, [COMMAND, ...words]);
