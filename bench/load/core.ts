@@ -20,7 +20,7 @@ import {
 import { StreamIo } from '../../src/native/stream.ts';
 import { CORE } from './clients.ts';
 import { DatagramSocket, ipv4, need } from './datagrams.ts';
-import { type Desk, MESSAGE_ROOM, STREAM_HEAD, STREAM_READ } from './desk.ts';
+import { type Desk, MESSAGE_ROOM, STREAM_READ } from './desk.ts';
 import type { CoreTransport } from './options.ts';
 import type { Reading } from './reading.ts';
 
@@ -261,19 +261,15 @@ class TcpCore implements Core {
     }
     const { memory, stream } = this.#desk;
     const end = stream + n;
-    let start = stream;
-    if (connection.rest) {
-      start -= connection.rest.length;
-      memory.set(connection.rest, start);
-      connection.rest = undefined;
-    }
+    let start = this.#desk.joined(connection.rest);
     this.#current = connection;
     while (start < end && this.#reading.read(memory, start, end)) {
       const next = this.#reading.end;
       this.#heard(start, next);
       start = next;
     }
-    if (end - start > STREAM_HEAD) throw new Error('the edge sends the core what is no SIP');
-    if (start < end) connection.rest = Buffer.from(memory.subarray(start, end));
+    const rest = this.#desk.left(start, end);
+    if (rest === -1) throw new Error('the edge sends the core what is no SIP');
+    connection.rest = rest;
   }
 }

@@ -39,6 +39,19 @@ export class Desk {
     return at;
   }
 
+  /** Puts what a stream's earlier read left in front of what has come at `stream`; returns where that starts. */
+  joined(rest: Buffer | undefined): number {
+    if (!rest) return this.stream;
+    this.memory.set(rest, this.stream - rest.length);
+    return this.stream - rest.length;
+  }
+
+  /** A copy of what is no whole message yet; undefined if there is nothing, -1 if it never will be one. */
+  left(start: number, end: number): Buffer | undefined | -1 {
+    if (end - start > STREAM_HEAD) return -1;
+    return start < end ? Buffer.from(this.memory.subarray(start, end)) : undefined;
+  }
+
   /** The next one may have this memory. */
   close(): void {
     spare.push(this.memory);

@@ -20,39 +20,11 @@ import { Paths } from './paths.ts';
 import { answer, path, Reading } from './reading.ts';
 import { Sealed } from './sealed.ts';
 import { StreamClients } from './streamclients.ts';
+import { nothing, type Tally } from './tally.ts';
 import { downstream, KIND_DOWNSTREAM, KIND_REGISTER, register, type Template } from './templates.ts';
 import type { Timeline } from './timeline.ts';
 import { Transactions } from './transactions.ts';
 import { UdpClients } from './udpclients.ts';
-
-/** What became of the transactions; `begun` is the sum of `answered` and of all but the last two. */
-export interface Tally {
-  begun: number;
-  answered: number;
-  /** a final response that was no 2xx */
-  failed: number;
-  /** no answer in time */
-  lost: number;
-  /** the connection was closed, or could not be made */
-  closed: number;
-  /** open loop: no slot was free when its time had come */
-  unsent: number;
-  /** a message came out of another flow than its own */
-  misrouted: number;
-  /** an answer to nothing in flight: too late, or a second one */
-  stray: number;
-}
-
-const nothing = (): Tally => ({
-  begun: 0,
-  answered: 0,
-  failed: 0,
-  lost: 0,
-  closed: 0,
-  unsent: 0,
-  misrouted: 0,
-  stray: 0,
-});
 
 export type Work = Exclude<Mode, 'idle'>;
 

@@ -5,9 +5,10 @@
  */
 import { loadavg } from 'node:os';
 import { type Baseline, machine } from '../baseline.ts';
-import { Generator, type Tally, type Work } from './generator.ts';
+import { Generator, type Work } from './generator.ts';
 import type { Load } from './options.ts';
 import type { Started, Subject } from './subject.ts';
+import { errorsOf, type Tally } from './tally.ts';
 import { type Point, Timeline } from './timeline.ts';
 import { type Cpu, memoryOf, type Span, spanning } from './usage.ts';
 
@@ -73,9 +74,6 @@ export interface Result {
   /** load averages before the start, from 1 to 15 minutes */
   loadBefore: number[];
 }
-
-export const errorsOf = ({ failed, lost, closed, unsent, misrouted }: Tally): number =>
-  failed + lost + closed + unsent + misrouted;
 
 /** Told what is being done, with a count where there is one. */
 export type Progress = (doing: string, done?: number) => void;

@@ -14,7 +14,7 @@ import { closeFd, connectStream, setNoDelay, socketError } from '../../src/nativ
 import { StreamIo } from '../../src/native/stream.ts';
 import { CLIENT, type ClientEvents, type Clients, KIND_BITS } from './clients.ts';
 import { hostOf, ipv4 } from './datagrams.ts';
-import { type Desk, MESSAGE_ROOM, STREAM_HEAD, STREAM_READ } from './desk.ts';
+import { type Desk, MESSAGE_ROOM, STREAM_READ } from './desk.ts';
 import { CLOSE, FrameHead, frame, PING, PONG, TEXT, upgrade, upgraded } from './frames.ts';
 import type { Transport } from './options.ts';
 import type { Reading } from './reading.ts';
@@ -38,8 +38,8 @@ const DOUBLE_CRLF = Buffer.from('\r\n\r\n', 'latin1');
 const HEAD_ROOM = 16;
 
 export class StreamClients implements Clients {
+  readonly #desk: Desk;
   readonly #memory: Buffer;
-  readonly #stream: number;
   readonly #out: number;
   readonly #epoll: Epoll;
   readonly #events: ClientEvents;
@@ -70,8 +70,8 @@ export class StreamClients implements Clients {
     events: ClientEvents,
   ) {
     this.#reading = reading;
+    this.#desk = desk;
     this.#memory = desk.memory;
-    this.#stream = desk.stream;
     this.#out = desk.claim(HEAD_ROOM + MESSAGE_ROOM) + HEAD_ROOM;
     this.#epoll = epoll;
     this.#events = events;
@@ -195,14 +195,9 @@ export class StreamClients implements Clients {
 
   /** `n` octets have come, behind what was left of the read before. */
   #take(flow: number, n: number): void {
-    const end = this.#stream + n;
-    let start = this.#stream;
-    const rest = this.#rests.get(flow);
-    if (rest) {
-      start -= rest.length;
-      this.#memory.set(rest, start);
-      this.#rests.delete(flow);
-    }
+    const end = this.#desk.stream + n;
+    let start = this.#desk.joined(this.#rests.get(flow));
+    this.#rests.delete(flow);
     const generation = this.#generations[flow];
     while (start < end) {
       const next = this.#web ? this.#nextFrame(flow, start, end) : this.#nextMessage(flow, start, end);
@@ -210,9 +205,9 @@ export class StreamClients implements Clients {
       if (next === 0) break;
       start = next;
     }
-    if (start === end) return;
-    if (end - start > STREAM_HEAD) this.#lost(flow);
-    else this.#rests.set(flow, Buffer.from(this.#memory.subarray(start, end)));
+    const rest = this.#desk.left(start, end);
+    if (rest === -1) this.#lost(flow);
+    else if (rest) this.#rests.set(flow, rest);
   }
 
   /** Where what is at `start` ends, 0 if it is not there in whole. */

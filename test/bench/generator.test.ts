@@ -7,8 +7,8 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Generator } from '../../bench/load/generator.ts';
-import { errorsOf } from '../../bench/load/measure.ts';
 import { type Load, parse } from '../../bench/load/options.ts';
+import { errorsOf } from '../../bench/load/tally.ts';
 import { selfTest } from '../../src/native/available.ts';
 import { freshHost } from '../harness/ports.ts';
 
