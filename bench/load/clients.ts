@@ -19,6 +19,8 @@ export interface Clients {
   end(): void;
   /** what could not be sent */
   readonly dropped: number;
+  /** why the last flow was closed that was not closed here; 0: by the server, else -errno */
+  readonly lastError: number;
 }
 
 export interface ClientEvents {

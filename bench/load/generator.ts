@@ -10,6 +10,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { Epoll } from '../../src/native/epoll.ts';
+import { errnoName } from '../../src/native/errno.ts';
 import { closeFd } from '../../src/native/socket.ts';
 import { type ClientEvents, type Clients, CORE, KIND_BITS } from './clients.ts';
 import { type Core, openCore } from './core.ts';
@@ -140,7 +141,10 @@ export class Generator implements ClientEvents {
       while (next < flows && next - this.#settled < OPENING) this.#clients.open(next++);
       await this.#turn(IDLE_WAIT_MS, signal);
     }
-    if (this.#up < flows) throw new Error(`only ${this.#up} of ${flows} flows could be opened`);
+    if (this.#up === flows) return;
+    const { lastError } = this.#clients;
+    const why = lastError === 0 ? 'the server has closed it' : errnoName(lastError);
+    throw new Error(`only ${this.#up} of ${flows} flows could be opened; the last one: ${why}`);
   }
 
   /** Registers each flow once; throws if one fails. */

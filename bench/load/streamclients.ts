@@ -8,7 +8,7 @@
  */
 
 import { EPOLLIN, EPOLLOUT, type Epoll } from '../../src/native/epoll.ts';
-import { EAGAIN } from '../../src/native/errno.ts';
+import { EAGAIN, EMSGSIZE, EPROTO } from '../../src/native/errno.ts';
 import type { Address } from '../../src/native/sockaddr.ts';
 import { closeFd, connectStream, setNoDelay, socketError } from '../../src/native/socket.ts';
 import { StreamIo } from '../../src/native/stream.ts';
@@ -57,6 +57,7 @@ export class StreamClients implements Clients {
   readonly #source: Address = ipv4('127.0.0.1', 0);
   #sources = 0;
   dropped = 0;
+  lastError = 0;
 
   /** `sealed`: for tls and wss. */
   constructor(
@@ -89,6 +90,7 @@ export class StreamClients implements Clients {
     this.#source.a3 = FIRST_SOURCE + (this.#sources++ % SOURCES);
     const fd = connectStream(this.#server, this.#source);
     if (fd < 0) {
+      this.lastError = fd;
       this.#events.closed(flow);
       return;
     }
@@ -141,7 +143,7 @@ export class StreamClients implements Clients {
       const n = this.#sealed ? this.#sealed.read(flow) : this.#io.recv(this.#fds[flow]);
       if (n === -EAGAIN) return;
       if (n <= 0) {
-        this.#lost(flow);
+        this.#lost(flow, n);
         return;
       }
       this.#take(flow, n);
@@ -156,8 +158,9 @@ export class StreamClients implements Clients {
 
   #connected(flow: number): boolean {
     const fd = this.#fds[flow];
-    if (socketError(fd) < 0) {
-      this.#lost(flow);
+    const error = socketError(fd);
+    if (error < 0) {
+      this.#lost(flow, error);
       return false;
     }
     this.#epoll.modify(fd, EPOLLIN, flow, this.#mark(flow));
@@ -174,7 +177,7 @@ export class StreamClients implements Clients {
     const n = (this.#sealed as Sealed).shake(flow);
     if (n === -EAGAIN) return false;
     if (n < 0) {
-      this.#lost(flow);
+      this.#lost(flow, n);
       return false;
     }
     this.#through(flow);
@@ -206,7 +209,7 @@ export class StreamClients implements Clients {
       start = next;
     }
     const rest = this.#desk.left(start, end);
-    if (rest === -1) this.#lost(flow);
+    if (rest === -1) this.#lost(flow, -EMSGSIZE);
     else if (rest) this.#rests.set(flow, rest);
   }
 
@@ -226,7 +229,7 @@ export class StreamClients implements Clients {
   #nextFrame(flow: number, start: number, end: number): number {
     if (this.#states[flow] === UPGRADING) {
       const next = upgraded(this.#memory, start, end);
-      if (next < 0) this.#lost(flow);
+      if (next < 0) this.#lost(flow, -EPROTO);
       else if (next > 0) {
         this.#states[flow] = OPEN;
         this.#events.opened(flow);
@@ -235,7 +238,7 @@ export class StreamClients implements Clients {
     }
     const { opcode, payload, end: next } = this.#frame.read(this.#memory, start, end) ? this.#frame : NOTHING;
     if (opcode === PONG) this.#events.pong(flow, -1);
-    else if (opcode === CLOSE) this.#lost(flow);
+    else if (opcode === CLOSE) this.#lost(flow, 0);
     else if (opcode === PING) this.#echo(flow, payload, next);
     else if (this.#reading.read(this.#memory, payload, next)) this.#events.message(flow, payload, next);
     return next;
@@ -251,9 +254,10 @@ export class StreamClients implements Clients {
 
   #write(flow: number, at: number, end: number): void {
     const length = end - at;
-    if (this.#send(flow, at, length) === length) return;
+    const n = this.#send(flow, at, length);
+    if (n === length) return;
     this.dropped++;
-    this.#lost(flow);
+    this.#lost(flow, Math.min(n, 0));
   }
 
   #send(flow: number, at: number, length: number): number {
@@ -263,7 +267,8 @@ export class StreamClients implements Clients {
     return this.#io.send(this.#fds[flow]);
   }
 
-  #lost(flow: number): void {
+  #lost(flow: number, error: number): void {
+    this.lastError = error;
     this.#close(flow, false);
     this.#events.closed(flow);
   }

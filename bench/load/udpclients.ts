@@ -32,6 +32,7 @@ export class UdpClients implements Clients {
   readonly #from: Address = ipv4('127.0.0.1', 0);
   readonly #reading: Reading;
   readonly #open: Uint8Array;
+  readonly lastError = 0;
 
   constructor(
     desk: Desk,
