@@ -29,8 +29,8 @@ export interface ClientEvents {
   message(flow: number, start: number, end: number): void;
   /** An answer to a keep-alive; `transaction` is -1 where it does not say which. */
   pong(flow: number, transaction: number): void;
-  /** By the server, or because it could not be opened. */
-  closed(flow: number): void;
+  /** Not by us: after `opened`, or in its place. */
+  closed(flow: number, wasOpen: boolean): void;
 }
 
 /** What a descriptor in the epoll set belongs to: the low bits of its second word. */

@@ -21,7 +21,7 @@ import { Paths } from './paths.ts';
 import { answer, path, Reading } from './reading.ts';
 import { Sealed } from './sealed.ts';
 import { StreamClients } from './streamclients.ts';
-import { nothing, type Tally } from './tally.ts';
+import { endedOf, nothing, type Tally } from './tally.ts';
 import { downstream, KIND_DOWNSTREAM, KIND_REGISTER, register, type Template } from './templates.ts';
 import type { Timeline } from './timeline.ts';
 import { Transactions } from './transactions.ts';
@@ -31,8 +31,6 @@ export type Work = Exclude<Mode, 'idle'>;
 
 interface Phase {
   work: Work;
-  /** each flow in its turn, or any */
-  order: 'each' | 'any';
   count: number;
   rate: number;
   timeline: Timeline | undefined;
@@ -79,8 +77,7 @@ export class Generator implements ClientEvents {
   #breath = 0;
   #cursor = 0;
   #random = 1;
-  /** flows whose opening has ended, one way or the other */
-  #settled = 0;
+  #settingUp = false;
   #up = 0;
 
   constructor(load: Load, { server, core, ca }: Places) {
@@ -133,28 +130,29 @@ export class Generator implements ClientEvents {
     return this.#up;
   }
 
-  /** Opens all flows; throws if one cannot be opened. */
-  async open(signal: AbortSignal): Promise<void> {
+  /** Opens all flows and registers each as soon as it is open; throws if that fails for one. */
+  async setUp(signal: AbortSignal): Promise<void> {
     const { flows } = this.#load;
-    this.#settled = 0;
-    for (let next = 0; this.#settled < flows; ) {
-      while (next < flows && next - this.#settled < OPENING) this.#clients.open(next++);
+    const most = Math.min(OPENING, this.#transactions.slots);
+    this.#tally = nothing();
+    this.#settingUp = true;
+    for (let next = 0, settled = 0; settled < flows; ) {
+      for (; next < flows && next - settled < most; next++) {
+        this.#tally.begun++;
+        this.#clients.open(next);
+      }
+      this.#flush();
       await this.#turn(IDLE_WAIT_MS, signal);
+      settled = endedOf(this.#tally);
     }
-    if (this.#up === flows) return;
+    this.#settingUp = false;
+    const { answered, failed, lost, closed } = this.#tally;
+    if (answered === flows) return;
     const { lastError } = this.#clients;
-    const why = lastError === 0 ? 'the server has closed it' : errnoName(lastError);
-    throw new Error(`only ${this.#up} of ${flows} flows could be opened; the last one: ${why}`);
-  }
-
-  /** Registers each flow once; throws if one fails. */
-  async registerAll(signal: AbortSignal): Promise<void> {
-    await this.run({ work: 'register', order: 'each', count: this.#load.flows, seconds: 600 }, signal);
-    const { answered, ...rest } = this.#tally;
-    if (answered < this.#load.flows)
-      throw new Error(
-        `only ${answered} of ${this.#load.flows} flows could be registered: ${JSON.stringify(rest)}`,
-      );
+    const why = closed === 0 ? '' : `, by ${lastError === 0 ? 'the server' : errnoName(lastError)}`;
+    throw new Error(
+      `only ${answered} of ${flows} flows could be registered: ${failed} refused, ${lost} not answered, ${closed} closed${why}`,
+    );
   }
 
   /**
@@ -164,7 +162,6 @@ export class Generator implements ClientEvents {
   async run(
     phase: {
       work: Work;
-      order?: 'each' | 'any';
       count: number;
       seconds: number;
       rate?: number;
@@ -172,9 +169,9 @@ export class Generator implements ClientEvents {
     },
     signal: AbortSignal,
   ): Promise<number> {
-    const { work, order = 'any', count, seconds, rate = 0, timeline } = phase;
+    const { work, count, seconds, rate = 0, timeline } = phase;
     this.#tally = nothing();
-    this.#phase = { work, order, count, rate, timeline };
+    this.#phase = { work, count, rate, timeline };
     this.#stopped = false;
     this.#now = performance.now();
     this.#begun = this.#now;
@@ -273,8 +270,8 @@ export class Generator implements ClientEvents {
     }
   }
 
-  #begin({ work, order }: Phase, at: number): boolean {
-    const flow = this.#choose(work, order);
+  #begin({ work }: Phase, at: number): boolean {
+    const flow = this.#choose(work);
     const transaction = flow < 0 ? -1 : this.#transactions.begin(flow, at);
     if (transaction < 0) return false;
     this.#tally.begun++;
@@ -297,10 +294,10 @@ export class Generator implements ClientEvents {
   }
 
   /** A flow for the next one; -1 if those that were looked at are all taken. */
-  #choose(work: Work, order: 'each' | 'any'): number {
+  #choose(work: Work): number {
     const alone = work === 'keepalive' || work === 'churn';
     for (let i = 0; i < OTHERS; i++) {
-      const flow = order === 'each' || work === 'churn' ? this.#next() : this.#any();
+      const flow = work === 'churn' ? this.#next() : this.#any();
       if (
         work === 'churn'
           ? this.#busy[flow] < 0
@@ -338,9 +335,9 @@ export class Generator implements ClientEvents {
   // ---- what comes
 
   opened(flow: number): void {
-    this.#settled++;
     this.#up++;
-    if (this.#phase?.work === 'churn' && this.#busy[flow] >= 0) this.#sendRegister(flow, this.#busy[flow]);
+    if (this.#settingUp) this.#busy[flow] = this.#transactions.begin(flow, this.#now);
+    if (this.#busy[flow] >= 0) this.#sendRegister(flow, this.#busy[flow]);
   }
 
   message(flow: number, start: number, end: number): void {
@@ -360,12 +357,13 @@ export class Generator implements ClientEvents {
     else this.#tally.stray++;
   }
 
-  closed(flow: number): void {
-    this.#settled++;
-    if (this.#up > 0) this.#up--;
-    if (this.#busy[flow] < 0) return;
-    if (this.#transactions.end(this.#busy[flow], flow) >= 0) this.#tally.closed++;
+  closed(flow: number, wasOpen: boolean): void {
+    if (wasOpen) this.#up--;
+    const transaction = this.#busy[flow];
     this.#busy[flow] = -1;
+    // one that waited for nothing is missed by the next that is sent over it, and in `alive`
+    if (transaction >= 0 ? this.#transactions.end(transaction, flow) >= 0 : this.#settingUp && !wasOpen)
+      this.#tally.closed++;
   }
 
   #atCore(start: number, end: number): void {
@@ -396,7 +394,7 @@ export class Generator implements ClientEvents {
     if (this.#busy[flow] < 0) return;
     this.#busy[flow] = -1;
     if (this.#phase?.work !== 'churn') return;
+    if (this.#clients.isOpen(flow)) this.#up--;
     this.#clients.close(flow);
-    this.#up--;
   }
 }

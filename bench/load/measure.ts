@@ -14,7 +14,6 @@ import { type Cpu, memoryOf, type Span, spanning } from './usage.ts';
 
 /** Of a warm-up: a server that answers nothing would make it endless. */
 const LONGEST_S = 600;
-const OPENING = 'opening flows';
 
 export interface Latency {
   p50: number;
@@ -88,8 +87,7 @@ export async function measure(
   const generator = new Generator(load, { server: subject.address, core: subject.core, ca: subject.ca });
   let started: Started | undefined;
   let doing = 'starting the server';
-  const done = (): number => (doing === OPENING ? generator.alive : generator.tally.answered);
-  const ticking = setInterval(() => progress(doing, done()), 1000);
+  const ticking = setInterval(() => progress(doing, generator.tally.answered), 1000);
   try {
     progress(doing);
     started = await subject.start(generator.core);
@@ -98,10 +96,8 @@ export async function measure(
     const empty = pss();
     const opened = spanning(pid);
     if (load.mode !== 'churn') {
-      doing = OPENING;
-      await generator.open(signal);
-      doing = 'registering';
-      await generator.registerAll(signal);
+      doing = 'opening and registering flows';
+      await generator.setUp(signal);
     }
     const setUp = { ...opened(), tally: generator.tally, transactions: load.flows };
     const full = pss();

@@ -91,7 +91,7 @@ export class StreamClients implements Clients {
     const fd = connectStream(this.#server, this.#source);
     if (fd < 0) {
       this.lastError = fd;
-      this.#events.closed(flow);
+      this.#events.closed(flow, false);
       return;
     }
     setNoDelay(fd);
@@ -269,8 +269,9 @@ export class StreamClients implements Clients {
 
   #lost(flow: number, error: number): void {
     this.lastError = error;
+    const wasOpen = this.isOpen(flow);
     this.#close(flow, false);
-    this.#events.closed(flow);
+    this.#events.closed(flow, wasOpen);
   }
 
   #close(flow: number, politely: boolean): void {

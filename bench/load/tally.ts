@@ -31,3 +31,7 @@ export const nothing = (): Tally => ({
 
 export const errorsOf = ({ failed, lost, closed, unsent, misrouted }: Tally): number =>
   failed + lost + closed + unsent + misrouted;
+
+/** Transactions that have come to an end, one way or the other. */
+export const endedOf = ({ answered, failed, lost, closed, unsent }: Tally): number =>
+  answered + failed + lost + closed + unsent;

@@ -31,7 +31,6 @@ export class UdpClients implements Clients {
   readonly #server: Address;
   readonly #from: Address = ipv4('127.0.0.1', 0);
   readonly #reading: Reading;
-  readonly #open: Uint8Array;
   readonly lastError = 0;
 
   constructor(
@@ -46,7 +45,6 @@ export class UdpClients implements Clients {
     this.#desk = desk;
     this.#events = events;
     this.#server = server;
-    this.#open = new Uint8Array(flows);
     for (let i = 0; i < Math.ceil(flows / ADDRESSES); i++) {
       const socket = new DatagramSocket(desk, ipv4('0.0.0.0', 0));
       this.#sockets.push(socket);
@@ -59,12 +57,12 @@ export class UdpClients implements Clients {
   }
 
   open(flow: number): void {
-    this.#open[flow] = 1;
     this.#events.opened(flow);
   }
 
-  isOpen(flow: number): boolean {
-    return this.#open[flow] === 1;
+  /** An address pair is. */
+  isOpen(): boolean {
+    return true;
   }
 
   place(flow: number): number {
@@ -81,9 +79,7 @@ export class UdpClients implements Clients {
     this.send(flow, at, writeBinding(this.#desk.memory, at, flow, transaction));
   }
 
-  close(flow: number): void {
-    this.#open[flow] = 0;
-  }
+  close(): void {}
 
   ready(index: number): void {
     const socket = this.#sockets[index];
