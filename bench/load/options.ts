@@ -82,7 +82,7 @@ process of its own, started for this run, with any HOLDFAST_ variable of the env
   --json FILE           the result as JSON, - for standard output
   --svg FILE            rate and latency over time, as a picture
 
-Latency is from the moment at which a transaction was handed to the kernel (with --rate: was due) to its last message.
+Latency is from the moment at which a transaction was written (with --rate: was due) to its last message.
 Exit code: 0, or 1 if a transaction failed or was lost, 2 for a wrong option.
 `;
 
