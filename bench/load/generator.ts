@@ -137,6 +137,7 @@ export class Generator implements ClientEvents {
     this.#tally = nothing();
     this.#settingUp = true;
     for (let next = 0, settled = 0; settled < flows; ) {
+      this.#now = performance.now();
       for (; next < flows && next - settled < most; next++) {
         this.#tally.begun++;
         this.#clients.open(next);

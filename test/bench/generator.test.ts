@@ -5,7 +5,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Generator } from '../../bench/load/generator.ts';
 import { type Load, parse } from '../../bench/load/options.ts';
 import { errorsOf } from '../../bench/load/tally.ts';
@@ -23,6 +23,7 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
   const opened: Array<{ end(): void }> = [];
   afterEach(() => {
     for (const each of opened.splice(0)) each.end();
+    vi.restoreAllMocks();
   });
 
   type Client = { address: string; port: number };
@@ -92,5 +93,15 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
     const { tally } = await registers(at, '--timeout', '2');
     expect(tally).toMatchObject({ begun: COUNT, answered: 1, misrouted: COUNT - 1 });
     expect(tally.lost).toBe(COUNT - 1);
+  });
+
+  it('counts the age of a request from when it was sent, in a process that is hours old', async () => {
+    const clock = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => clock() + 7_200_000);
+    const at = await edge((request, { port, address }, socket) => {
+      socket.send(answered(request, '200 OK'), port, address);
+    });
+    const { tally } = await registers(at);
+    expect(tally).toMatchObject({ begun: COUNT, answered: COUNT, lost: 0 });
   });
 });
