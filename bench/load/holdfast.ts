@@ -50,7 +50,14 @@ export async function holdfast(load: Load, pinned: boolean): Promise<Subject> {
     core: { host: freshHost(), port: 0 },
     async start(core): Promise<Started> {
       const upstream = `sip:${core.host}:${core.port};transport=${load.core}`;
-      const server = await Holdfast.start({ host, port, settings: { ...settings, UPSTREAM: upstream } });
+      const server = await Holdfast.start({
+        host,
+        port,
+        settings: { ...settings, UPSTREAM: upstream },
+      }).catch((error: Error) => {
+        certificates?.remove();
+        throw error;
+      });
       if (pinned) pin(server.pid, 0);
       return {
         pid: server.pid,

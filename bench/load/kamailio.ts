@@ -68,7 +68,10 @@ export async function kamailio(load: Load, pinned: boolean): Promise<Subject> {
       const program = pinned
         ? new Program('taskset', folder, ['-c', '0', find('kamailio') as string, ...args])
         : new Program('kamailio', folder, args);
-      await answering(program, { host, port });
+      await answering(program, { host, port }).catch((error: Error) => {
+        certificates?.remove();
+        throw error;
+      });
       return {
         pid: program.pid,
         async stop() {
