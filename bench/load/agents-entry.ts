@@ -43,6 +43,8 @@ export interface Counts {
   failed: number;
   pings: number;
   pongs: number;
+  /** flows, of all that there ever were, with a keep-alive that was answered */
+  proven: number;
   requests: number;
 }
 
@@ -56,6 +58,7 @@ const counts: Counts = {
   failed: 0,
   pings: 0,
   pongs: 0,
+  proven: 0,
   requests: 0,
 };
 const sockets = new Set<Socket>();
@@ -122,10 +125,15 @@ async function answer(agent: UserAgent, name: string): Promise<void> {
 
 function make(n: number): UserAgent {
   const steps: Step[][] = share.proxies.map(() => []);
+  const proven = share.proxies.map(() => false);
   const mark = (edge: number, what: Mark): void => {
     steps[edge].push({ what, at: monotonic() });
     if (what === 'ping') counts.pings++;
-    else if (what === 'pong') counts.pongs++;
+    else if (what === 'pong') {
+      counts.pongs++;
+      if (!proven[edge]) counts.proven++;
+      proven[edge] = true;
+    }
   };
   histories.push(steps);
   const proxies = share.proxies.map(({ host, port }) => `sip:${host}:${port};transport=${share.transport}`);

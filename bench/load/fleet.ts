@@ -46,7 +46,15 @@ class LoadProcess {
     this.#child = child;
     this.pid = child.pid as number;
     this.ready = ready.promise;
-    this.counts = { up: share.proxies.map(() => 0), lost: 0, failed: 0, pings: 0, pongs: 0, requests: 0 };
+    this.counts = {
+      up: share.proxies.map(() => 0),
+      lost: 0,
+      failed: 0,
+      pings: 0,
+      pongs: 0,
+      proven: 0,
+      requests: 0,
+    };
     const orphaned = () => child.kill('SIGKILL');
     process.once('exit', orphaned);
     this.#exit = new Promise((resolve) => {
@@ -113,9 +121,10 @@ export class Fleet {
         failed: sum.failed + counts.failed,
         pings: sum.pings + counts.pings,
         pongs: sum.pongs + counts.pongs,
+        proven: sum.proven + counts.proven,
         requests: sum.requests + counts.requests,
       }),
-      { up: [], lost: 0, failed: 0, pings: 0, pongs: 0, requests: 0 },
+      { up: [], lost: 0, failed: 0, pings: 0, pongs: 0, proven: 0, requests: 0 },
     );
   }
 

@@ -31,6 +31,10 @@ export interface Recovery {
   /** when it was registered again */
   backAt: number | undefined;
   failures: number;
+  /** ms from a loss that needs no wait to the attempt: what the machine, and not a rule, made of it */
+  atOnce: number[];
+  /** attempts that nothing called for */
+  outOfTurn: number;
   /** where in its window [W/2, W] each wait ended: 0 at its begin, 1 at its end */
   places: number[];
   /** ms beyond the bounds, of each attempt that was there */
@@ -44,11 +48,15 @@ export function recoveryOf(history: History, from: number, { base, most, late }:
     lostAt: undefined,
     backAt: undefined,
     failures: 0,
+    atOnce: [],
+    outOfTurn: 0,
     places: [],
     early: [],
     late: [],
   };
   let proven = false;
+  /** consecutive failures */
+  let inARow = 0;
   /** the flow was lost, or an attempt failed, and this wait began */
   let waiting: { since: number; least: number; most: number } | undefined;
   for (const { what, at } of history) {
@@ -57,20 +65,30 @@ export function recoveryOf(history: History, from: number, { base, most, late }:
       else if (what === 'registered') proven = false;
       continue;
     }
-    if (what === 'pong') proven = true;
-    else if (what === 'registered') result.backAt ??= result.lostAt === undefined ? undefined : at;
+    if (what === 'pong') {
+      proven = true;
+      inARow = 0;
+    } else if (what === 'registered') result.backAt ??= result.lostAt === undefined ? undefined : at;
     else if (what === 'lost' || what === 'failed') {
       result.lostAt ??= at;
-      if (what === 'failed' || !proven) result.failures++;
-      // a flow that had proved itself counts as a success: the first attempt is immediate
-      const w = result.failures === 0 ? 0 : Math.min(most, base * 2 ** result.failures) * 1000;
+      if (what === 'failed') result.failures++;
+      // a flow that had proved itself was a success, and the first attempt is immediate
+      if (what === 'failed' || !proven) inARow++;
+      const w = inARow === 0 ? 0 : Math.min(most, base * 2 ** inARow) * 1000;
       waiting = { since: at, least: w / 2, most: w };
       proven = false;
-    } else if (what === 'attempt' && waiting) {
+    } else if (what === 'attempt') {
+      if (!waiting) {
+        result.outOfTurn++;
+        continue;
+      }
       const waited = at - waiting.since;
-      if (waited < waiting.least - OUR_DELAY_MS) result.early.push(waiting.least - waited);
-      if (waited > waiting.most + late) result.late.push(waited - waiting.most);
-      if (waiting.most > 0) result.places.push((waited - waiting.least) / (waiting.most - waiting.least));
+      if (waiting.most === 0) result.atOnce.push(waited);
+      else {
+        if (waited < waiting.least - OUR_DELAY_MS) result.early.push(waiting.least - waited);
+        if (waited > waiting.most + late) result.late.push(waited - waiting.most);
+        result.places.push((waited - waiting.least) / (waiting.most - waiting.least));
+      }
       waiting = undefined;
     }
   }

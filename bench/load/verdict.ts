@@ -25,6 +25,9 @@ export interface RecoveryFigures {
   last: number;
   /** attempts that failed, over all flows */
   failures: number;
+  /** ms from the loss of a flow to the attempt that needs no wait */
+  atOnceMedian: number;
+  atOnceMost: number;
   busiestSecond: number;
   /** registrations in a second that an even spread over the window of 4.5 has */
   evenRate: number;
@@ -105,6 +108,8 @@ export function judgeRecovery(
   if (unaware > 0) failed.push(`${unaware} flows over the killed edge were never given up`);
   const away = all.filter(({ lostAt, backAt }) => lostAt !== undefined && backAt === undefined).length;
   if (away > 0) failed.push(`${away} flows did not come back`);
+  const outOfTurn = all.reduce((sum, one) => sum + one.outOfTurn, 0);
+  if (outOfTurn > 0) failed.push(`${outOfTurn} attempts that nothing called for`);
   const early = all.flatMap(({ early }) => early);
   if (early.length > 0)
     failed.push(`${early.length} attempts before half of W, the worst by ${worst(early)}`);
@@ -115,6 +120,7 @@ export function judgeRecovery(
     1000 * rules.base,
   );
   if (spread !== undefined) failed.push(`waits are not spread over 50 to 100 % of W: ${spread}`);
+  const atOnce = all.flatMap(({ atOnce }) => atOnce);
   const times = all.flatMap(({ backAt }) => (backAt === undefined ? [] : [backAt - killedAt]));
   const busiest = busiestSecond(times);
   // after one failure W is twice the base, and half of that is what the waits are spread over
@@ -128,6 +134,8 @@ export function judgeRecovery(
       flows: times.length,
       first: times.reduce((a, b) => Math.min(a, b), Infinity),
       last: times.reduce((a, b) => Math.max(a, b), 0),
+      atOnceMedian: quantile(atOnce, 0.5),
+      atOnceMost: quantile(atOnce, 1),
       failures: all.reduce((sum, { failures }) => sum + failures, 0),
       busiestSecond: busiest,
       evenRate,
