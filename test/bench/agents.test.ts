@@ -30,7 +30,20 @@ function run(...args: string[]): Promise<Ended> {
 it('loses an edge under thirty agents, has all of them back in their time, and says so', async () => {
   const json = join(folder, 'result.json');
   const { code, lines } = await run(
-    ...['--agents', '30', '--base', '1', '--flow-timer', '1', '--sample', '10', '--json', json],
+    ...[
+      '--agents',
+      '30',
+      '--upstream',
+      'tcp',
+      '--base',
+      '1',
+      '--flow-timer',
+      '1',
+      '--sample',
+      '10',
+      '--json',
+      json,
+    ],
   );
   expect({ code, failed: lines.filter((line) => line.startsWith('FAILED')) }).toEqual({
     code: 0,
