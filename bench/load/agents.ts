@@ -37,6 +37,8 @@ const PROGRESS_MS = 5_000;
 const PATIENCE_MS = 20_000;
 /** An agent starts anew every so often within this; a machine that is slower than that is no place to measure. */
 const REGISTRATIONS_PER_S = 50;
+/** of log lines */
+const ERROR = 50;
 const CALLER = '127.99.0.1';
 
 const { values: given } = parseArgs({
@@ -107,6 +109,9 @@ async function until(done: () => boolean, withinMs: number, progress: () => stri
     await Promise.race([fleet.broken, delay(100)]);
   }
 }
+
+let interrupted = (): void => process.exit(130);
+process.once('SIGINT', () => interrupted());
 
 const common = { WORKERS: '1', LOG: 'warn', FLOW_TIMER: `${flowTimer}`, MAX_FLOWS: `${agents + 4096}` };
 const hosts = [freshHost(), freshHost()];
@@ -213,7 +218,7 @@ async function reach(caller: UserAgent, when: string): Promise<void> {
       else missed.set(outcome, (missed.get(outcome) ?? 0) + 1);
     }
   };
-  await Promise.all(Array.from({ length: ABREAST }, one));
+  await Promise.race([fleet.broken, Promise.all(Array.from({ length: ABREAST }, one))]);
   const times = `${quantile(took, 0.5).toFixed(0)} ms (median), ${quantile(took, 0.99).toFixed(0)} ms (99 %)`;
   say(`  ${took.length} of ${numbers.length} agents reached by a MESSAGE ${when}, in ${times}`);
   for (const [outcome, times] of missed) failed.push(`${times} MESSAGEs ${when} ended with ${outcome}`);
@@ -291,15 +296,37 @@ async function run(): Promise<void> {
     const killedAt = await outageOf(caller);
     await recovery(killedAt);
     await reach(caller, 'after');
+    figures.serverKbAtTheEnd = Object.fromEntries(
+      Object.entries(servers).map(([name, { pid }]) => {
+        say(`  memory of ${name}: ${megabytes(pssOf(pid))} MB`);
+        return [name, pssOf(pid)];
+      }),
+    );
   } finally {
     await caller.stop({ remove: false });
   }
 }
 
-process.once('SIGINT', () => process.exit(130));
+/** What the servers had to say at level `warn` and above, by event. */
+function logs(): void {
+  for (const [name, { logs }] of Object.entries(servers)) {
+    const events = new Map<string, number>();
+    for (const { event, msg } of logs) {
+      const what = `${event ?? msg}`;
+      events.set(what, (events.get(what) ?? 0) + 1);
+    }
+    for (const [what, times] of events) say(`  log of ${name}: ${what}, ${count(times)} times`);
+    const errors = logs.filter(({ level }) => (level as number) >= ERROR);
+    if (errors.length > 0)
+      failed.push(`${name} logged ${errors.length} errors: ${JSON.stringify(errors[0])}`);
+  }
+}
+
+interrupted = () => fleet.breakOff(new Error('interrupted'));
 const began = monotonic();
 try {
   await run();
+  logs();
 } catch (error) {
   failed.push(`the run broke off: ${(error as Error).message}`);
 } finally {

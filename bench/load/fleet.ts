@@ -90,13 +90,15 @@ class LoadProcess {
 }
 
 export class Fleet {
-  /** rejects when a load process ends of itself */
+  /** rejects when a load process ends of itself, or by `breakOff` */
   readonly broken: Promise<never>;
+  readonly breakOff: (error: Error) => void;
   readonly #processes: LoadProcess[];
 
   constructor(shares: readonly Share[]) {
     const broken = Promise.withResolvers<never>();
     this.broken = broken.promise;
+    this.breakOff = broken.reject;
     this.broken.catch(() => {});
     this.#processes = shares.map((share) => new LoadProcess(share, broken.reject));
   }
