@@ -8,8 +8,8 @@
  * program's: it makes no offer and plays no media. It throws UserAgentError alone; an event's listener that throws is
  * the program's own fault.
  *
- * Costs some 30 KB a user agent and as much again a flow, Node's own objects included; one timer of the clock,
- * no thread.
+ * Costs some 60 KB a user agent with two flows, Node's own objects included, where there are thousands; one timer of the
+ * clock, no thread.
  */
 
 import { randomBytes } from 'node:crypto';
