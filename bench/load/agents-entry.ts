@@ -9,7 +9,7 @@
 import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { dialUdp } from '../../src/ua/connection.ts';
-import { type Dial, overStream, UserAgent } from '../../src/user-agent.ts';
+import { type Clock, type Dial, overStream, UserAgent } from '../../src/user-agent.ts';
 import { isStun } from '../../src/wire/stun.ts';
 import { TCP, UDP } from '../../src/wire/via.ts';
 import { monotonic } from './fleet.ts';
@@ -64,6 +64,22 @@ const counts: Counts = {
 const sockets = new Set<Socket>();
 /** by agent, then by edge */
 const histories: Step[][][] = [];
+
+/**
+ * The agents' clock, and when one of them looked at it last: what an agent does then is written down under that time, by
+ * which it sets its own timers. Whatever takes the processor away in between is so not taken for a timer's error.
+ */
+let looked = monotonic();
+const clock: Clock = {
+  now: () => {
+    looked = monotonic();
+    return looked;
+  },
+  alarm: (atMs, run) => {
+    const timer = setTimeout(run, Math.max(0, Math.ceil(atMs - monotonic())));
+    return () => clearTimeout(timer);
+  },
+};
 
 const tell = (word: Word): void => {
   process.send?.(word);
@@ -127,7 +143,8 @@ function make(n: number): UserAgent {
   const steps: Step[][] = share.proxies.map(() => []);
   const proven = share.proxies.map(() => false);
   const mark = (edge: number, what: Mark): void => {
-    steps[edge].push({ what, at: monotonic() });
+    // a pong comes without a look
+    steps[edge].push({ what, at: what === 'pong' ? monotonic() : looked });
     if (what === 'ping') counts.pings++;
     else if (what === 'pong') {
       counts.pongs++;
@@ -143,6 +160,7 @@ function make(n: number): UserAgent {
     proxies,
     localAddress: addressOf(n),
     backoff: { someUp: share.base, allDown: share.base / 3 },
+    clock,
     dials: { [UDP]: watched(dialUdp, mark), [TCP]: watched(dialTcp, mark) },
   });
   const up = proxies.map(() => false);

@@ -22,8 +22,8 @@ export interface Rules {
   late: number;
 }
 
-/** Between the agent's look at the clock and ours; a timer that is early by more than that is early. */
-const OUR_DELAY_MS = 50;
+/** Between two looks of an agent at its clock in one step. */
+const STEP_MS = 20;
 
 export interface Recovery {
   /** the first sign that the flow was gone; undefined: it never was */
@@ -85,7 +85,7 @@ export function recoveryOf(history: History, from: number, { base, most, late }:
       const waited = at - waiting.since;
       if (waiting.most === 0) result.atOnce.push(waited);
       else {
-        if (waited < waiting.least - OUR_DELAY_MS) result.early.push(waiting.least - waited);
+        if (waited < waiting.least - STEP_MS) result.early.push(waiting.least - waited);
         if (waited > waiting.most + late) result.late.push(waited - waiting.most);
         result.places.push((waited - waiting.least) / (waiting.most - waiting.least));
       }
@@ -127,7 +127,7 @@ export function keepAlivesOf(history: History, flowTimer: number, late: number):
       if (since === undefined) continue;
       const waited = at - since;
       result.intervals.push(waited / longest);
-      if (waited < 0.8 * longest - OUR_DELAY_MS) result.early.push(0.8 * longest - waited);
+      if (waited < 0.8 * longest - STEP_MS) result.early.push(0.8 * longest - waited);
       if (waited > longest + late) result.late.push(waited - longest);
       since = at;
     }
