@@ -40,9 +40,13 @@ export function hasFfi(): boolean {
 }
 
 /** The files that start the server, or a user agent on real sockets; whoever imports one, directly or through others, tests on the wire. */
-const STARTERS = ['test/harness/holdfast.ts', 'test/network/watched.ts', 'test/harness/phone.ts'].map((f) =>
-  join(ROOT, f),
-);
+const STARTERS = [
+  'test/harness/holdfast.ts',
+  'test/network/watched.ts',
+  'test/harness/phone.ts',
+  // starts a command that does
+  'test/bench/agents.test.ts',
+].map((f) => join(ROOT, f));
 
 function starts(file: string, seen = new Set<string>()): boolean {
   if (STARTERS.includes(file)) return true;

@@ -12,7 +12,7 @@
  * are cut to that (124 days at 10 ms). A clock that runs backwards stops the wheel until it is back,
  * so give it a monotonic one.
  *
- * Costs 12 octets an id and 4 a bucket. Allocates nothing after construction.
+ * Costs 12 octets an id and 4 a bucket. Allocates nothing after construction, but in `grow`.
  */
 const NIL = -1;
 const UNLINKED = -0x8000_0000;
@@ -23,10 +23,10 @@ export class Wheel {
   readonly #startMs: number;
   readonly #mask: number;
   /** deadline in ticks since the start, modulo 2^32; compared by signed difference */
-  readonly #due: Int32Array;
-  readonly #next: Int32Array;
+  #due: Int32Array;
+  #next: Int32Array;
   /** the id before this one, or ~bucket for the first of a bucket, or UNLINKED */
-  readonly #prev: Int32Array;
+  #prev: Int32Array;
   /** first id of each bucket; the last element is the bucket that is being fired */
   readonly #head: Int32Array;
   /** one bit for each bucket that may hold a timer */
@@ -50,6 +50,18 @@ export class Wheel {
 
   get capacity(): number {
     return this.#due.length;
+  }
+
+  /** Room for more ids; what waits goes on waiting. `fire` may call it too. */
+  grow(capacity: number): void {
+    const more = (old: Int32Array, fill: number): Int32Array => {
+      const larger = new Int32Array(capacity).fill(fill, old.length);
+      larger.set(old);
+      return larger;
+    };
+    this.#due = more(this.#due, 0);
+    this.#next = more(this.#next, 0);
+    this.#prev = more(this.#prev, UNLINKED);
   }
 
   /** The number of timers that wait. */

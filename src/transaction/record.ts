@@ -1,6 +1,7 @@
 /**
  * The fields of a transaction record: 32 words, two cache lines. The first is the machine's, the second,
- * sixteen words, its user's. This file alone knows the offsets. All zero is a record that was never used.
+ * sixteen words, its user's. This file alone knows the offsets. All zero but for the generation, which is 1, is a record
+ * that was never used.
  *
  * Times are doubles, in milliseconds of the shard's clock; Infinity when the timer does not run.
  */
@@ -36,14 +37,23 @@ export const SENT_MASK = 0xff << SENT_SHIFT;
 export const METHOD_SHIFT = 16;
 
 export class TransactionRecords {
-  readonly capacity: number;
-  protected readonly words: Int32Array;
-  protected readonly times: Float64Array;
+  /** records that there are; a table that grows raises it */
+  capacity = 0;
+  protected words = new Int32Array(0);
+  protected times = new Float64Array(0);
 
   constructor(capacity: number) {
+    this.extend(capacity);
+  }
+
+  /** More records, never used, behind those that there are. */
+  protected extend(capacity: number): void {
     const buffer = new ArrayBuffer(capacity * RECORD_WORDS * 4);
+    const words = new Int32Array(buffer);
+    words.set(this.words);
+    for (let id = this.capacity; id < capacity; id++) words[id * RECORD_WORDS + GENERATION] = 1;
     this.capacity = capacity;
-    this.words = new Int32Array(buffer);
+    this.words = words;
     this.times = new Float64Array(buffer);
   }
 

@@ -1,7 +1,7 @@
 /**
  * All transactions of one shard: their states, timers and keys, in typed arrays of a fixed size. Feeds
  * the machines (machine.ts) with what happened and says what to do; to send, to keep bytes and to tell
- * the user is the caller's work. Single thread; allocates nothing after construction.
+ * the user is the caller's work. Single thread; allocates nothing after construction, unless it is one that grows.
  *
  * A transaction is named by its id, a record number, and the generation of the record, which rises at
  * every end: both stand in the branch of what we send, and `isLive` or `findClient` checks what comes back.
@@ -64,12 +64,17 @@ import {
 import { RUNS_ON, Timers } from './timers.ts';
 
 const TICK_MS = 10;
+/** of a table that grows, a revolution of 5 s: it has few timers, and a timer beyond that is looked at each time */
+const FEW_BUCKETS = 512;
+const GROWTH = 4;
 /** the CANCEL of a client INVITE has no branch of its own: it is found by the name of its INVITE */
 const CANCEL_KEY = 0x9e3779b1;
 const MAX_GENERATION = 0x7fffffff;
 
 export interface TransactionsOptions {
   capacity: number;
+  /** records made at the start, where most tables will never need all; default: all */
+  first?: number;
   /** the clock's present time */
   nowMs: number;
   timers?: Timers;
@@ -82,13 +87,14 @@ export type Fire = (id: number, actions: number) => void;
 export class Transactions extends TransactionRecords {
   readonly timers: Timers;
   readonly #wheel: Wheel;
-  readonly #index: KeyIndex;
+  #index: KeyIndex;
+  readonly #most: number;
   readonly #onReclaim: (id: number) => void;
   /** a stack of records that may be used */
-  readonly #free: Int32Array;
-  #freeCount: number;
+  #free: Int32Array;
+  #freeCount = 0;
   /** those that ended since the last `advance`; used only if there are no others */
-  readonly #resting: Int32Array;
+  #resting: Int32Array;
   #restingCount = 0;
   readonly #counts = new Int32Array(KINDS);
   #oldest = 0;
@@ -97,19 +103,16 @@ export class Transactions extends TransactionRecords {
   #fire: Fire = () => {};
   readonly #onWheel = (id: number): void => this.#due(id);
 
-  constructor({ capacity, nowMs, timers = new Timers(), onReclaim }: TransactionsOptions) {
-    super(capacity);
+  constructor({ capacity, first = capacity, nowMs, timers = new Timers(), onReclaim }: TransactionsOptions) {
+    super(first);
     this.timers = timers;
-    this.#wheel = new Wheel(capacity, TICK_MS, nowMs);
-    this.#index = new KeyIndex(capacity);
+    this.#most = capacity;
+    this.#wheel = new Wheel(first, TICK_MS, nowMs, first < capacity ? FEW_BUCKETS : undefined);
+    this.#index = new KeyIndex(first);
     this.#onReclaim = onReclaim;
-    this.#free = new Int32Array(capacity);
-    for (let i = 0; i < capacity; i++) {
-      this.#free[i] = capacity - 1 - i;
-      this.words[i * RECORD_WORDS + GENERATION] = 1;
-    }
-    this.#freeCount = capacity;
-    this.#resting = new Int32Array(capacity);
+    this.#free = new Int32Array(first);
+    this.#resting = new Int32Array(first);
+    this.#vacate(0);
     this.#now = nowMs;
   }
 
@@ -252,12 +255,37 @@ export class Transactions extends TransactionRecords {
 
   #take(): number {
     // not a resting one: who was told of its end may still read it, and has to free what it kept
+    if (this.#freeCount === 0 && this.capacity < this.#most) this.#grow();
     if (this.#freeCount > 0) return this.#free[--this.#freeCount];
     if (this.#oldest === 0) return -1;
     const id = this.#oldest - 1;
     this.#onReclaim(id);
     this.#end(id, SERVER);
     return this.#resting[--this.#restingCount];
+  }
+
+  /** The records from this one on may be used, the lowest first. */
+  #vacate(from: number): void {
+    for (let id = this.capacity - 1; id >= from; id--) this.#free[this.#freeCount++] = id;
+  }
+
+  #grow(): void {
+    const before = this.capacity;
+    const capacity = Math.min(this.#most, before * GROWTH);
+    const resting = this.#resting;
+    this.extend(capacity);
+    this.#wheel.grow(capacity);
+    this.#free = new Int32Array(capacity);
+    this.#resting = new Int32Array(capacity);
+    this.#resting.set(resting);
+    this.#vacate(before);
+    this.#index = new KeyIndex(capacity);
+    for (let id = 0; id < before; id++) if (this.#hasKey(id)) this.#index.insert(this.keyLo(id), id);
+  }
+
+  #hasKey(id: number): boolean {
+    if (this.state(id) === TERMINATED) return false;
+    return this.kind(id) >= INVITE_SERVER || this.method(id) === CANCEL;
   }
 
   #setKey(id: number, lo: number, hi: number): void {

@@ -1,10 +1,10 @@
 /**
- * Time in the user agent: one wheel for what it waits for itself, beside the wheel of its transactions, and one alarm
- * of the outside for whichever comes first. A test passes a clock of its own; nothing else here asks for the time.
+ * Time in the user agent: what it waits for itself, beside the wheel of its transactions, and one alarm of the outside
+ * for whichever comes first. A test passes a clock of its own; nothing else here asks for the time.
  *
- * A timer is never early and at most a tick (10 ms) late. What `run` throws is not caught.
+ * The times stand in a list that is looked through: an agent at rest has two for each flow, and a wheel's buckets would
+ * be most of what it costs. A timer is never early. What `run` throws is not caught.
  */
-import { Wheel } from '../flow/wheel.ts';
 
 export interface Clock {
   /** ms, monotonic */
@@ -32,21 +32,22 @@ export interface Timed {
 
 /** More than an agent with a hundred calls waits for. */
 const TIMERS = 4096;
-const TICK_MS = 10;
 
 export class Agenda {
   readonly #clock: Clock;
-  readonly #wheel: Wheel;
+  /** by timer; Infinity: not set */
+  readonly #times: number[] = [];
   readonly #runs: (((now: number) => void) | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #others: Timed[] = [];
+  /** the least of the times, or something before it */
+  #least = Infinity;
   #calledOff: () => void = () => {};
   #alarmAt = Infinity;
   #stopped = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#wheel = new Wheel(TIMERS, TICK_MS, clock.now());
   }
 
   now(): number {
@@ -62,16 +63,18 @@ export class Agenda {
     const id = this.#free.pop() ?? this.#runs.length;
     if (id >= TIMERS) return undefined;
     this.#runs[id] = run;
+    this.#times[id] = Infinity;
     return new Timer(this, id);
   }
 
   set(id: number, atMs: number): void {
-    this.#wheel.schedule(id, atMs);
+    this.#times[id] = atMs;
+    this.#least = Math.min(this.#least, atMs);
     this.arm();
   }
 
   drop(id: number): void {
-    this.#wheel.cancel(id);
+    this.#times[id] = Infinity;
     this.#runs[id] = undefined;
     this.#free.push(id);
   }
@@ -79,10 +82,8 @@ export class Agenda {
   /** After anything that may have set a time of another's. */
   arm(): void {
     if (this.#stopped) return;
-    const next = this.#others.reduce(
-      (least, other) => Math.min(least, other.nextDeadline()),
-      this.#wheel.nextDeadline(),
-    );
+    let next = this.#least;
+    for (const other of this.#others) next = Math.min(next, other.nextDeadline());
     if (next >= this.#alarmAt) return; // one that comes too early costs a look
     this.#calledOff();
     this.#alarmAt = next;
@@ -93,7 +94,17 @@ export class Agenda {
     this.#alarmAt = Infinity;
     if (this.#stopped) return;
     const now = this.#clock.now();
-    this.#wheel.advance(now, (id) => this.#runs[id]?.(now));
+    const due: number[] = [];
+    this.#least = Infinity;
+    for (const [id, at] of this.#times.entries())
+      if (at <= now) due.push(id);
+      else this.#least = Math.min(this.#least, at);
+    // a time that one of these sets, however early, is the next alarm's: so this ends
+    for (const id of due) {
+      if (this.#times[id] > now) continue;
+      this.#times[id] = Infinity;
+      this.#runs[id]?.(now);
+    }
     for (const other of this.#others) other.advance(now);
     this.arm();
   };

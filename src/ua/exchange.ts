@@ -1,6 +1,7 @@
 /**
  * Transactions of the user agent: the machines and the table of src/transaction, with the messages that they send.
- * What a shard does with cells of an arena, this does with objects: an agent has dozens of transactions, not thousands.
+ * What a shard does with cells of an arena, this does with objects: an agent has a few transactions, hardly ever
+ * thousands.
  *
  * A client exchange ends with `response` of a final status (for INVITE each 2xx, RFC 6026) or with `failed`, once. The
  * ACK to a refusal is made here; the ACK to a 2xx is the call's. A server exchange answers in the order of `respond`;
@@ -68,10 +69,23 @@ export interface Carrier {
 }
 
 const CAPACITY = 1024;
+/** room for most phones at any time; from there the table grows */
+const FIRST = 16;
 /** RFC 3581 3: an INVITE that rings is sent again, where nothing else keeps the way back through a NAT open. */
 const RING_MS = 20_000;
 const SCRATCH = 64 * 1024;
 const COOKIE = 'z9hG4bK';
+
+/**
+ * One of each for all agents of a thread: nothing in them is looked at again after anything was sent or told. Message,
+ * scratch and answer lie in one buffer, so that slices move within it.
+ */
+const mem = Buffer.alloc(2 * MAX_MESSAGE + 2 * SCRATCH + 1);
+const lexed = new Message();
+const topVia = new Via();
+const patch = new Patch(mem, MAX_MESSAGE + 1, SCRATCH);
+const writer = new Writer(mem);
+
 /** As it stands in a URI or a Via. */
 export const hostPort = ({ localHost, localPort }: Connection): string =>
   `${localHost.includes(':') ? `[${localHost}]` : localHost}${localPort === 0 ? '' : `:${localPort}`}`;
@@ -149,12 +163,6 @@ export class Exchanges {
   readonly #clients = new Map<number, ClientExchange>();
   readonly #servers = new Map<number, ServerExchange>();
   readonly #key = new TransactionKey(randomBytes(16));
-  readonly #message = new Message();
-  readonly #via = new Via();
-  /** message, scratch, answer: one buffer, so that slices move within it */
-  readonly #mem = Buffer.alloc(2 * MAX_MESSAGE + 2 * SCRATCH + 1);
-  readonly #patch = new Patch(this.#mem, MAX_MESSAGE + 1, SCRATCH);
-  readonly #writer = new Writer(this.#mem);
 
   constructor(parts: ExchangesParts) {
     this.#parts = parts;
@@ -162,6 +170,7 @@ export class Exchanges {
     this.timers = new Timers(parts.timers);
     this.#table = new Transactions({
       capacity: CAPACITY,
+      first: FIRST,
       nowMs: parts.agenda.now(),
       timers: this.timers,
       onReclaim: (id) => this.#servers.delete(id),
@@ -231,7 +240,7 @@ export class Exchanges {
 
   /** One whole message of a flow. */
   receive(carrier: Carrier, buf: Uint8Array, start: number, end: number): void {
-    const m = this.#message;
+    const m = lexed;
     const verdict = m.lex(buf, start, end, !carrier.connection || endsByItself(carrier.connection));
     if (verdict >= NO_END) return;
     if (!m.isRequest) {
@@ -239,7 +248,7 @@ export class Exchanges {
       return;
     }
     const row = m.first[VIA];
-    if (row < 0 || !this.#via.parse(buf, m.valueStart[row], m.valueEnd[row])) return;
+    if (row < 0 || !topVia.parse(buf, m.valueStart[row], m.valueEnd[row])) return;
     if (verdict === OK) this.#request(carrier, m, Buffer.from(buf.subarray(start, end)));
     else if (m.method !== ACK) {
       const { status, reason } = statusOf(verdict);
@@ -251,9 +260,9 @@ export class Exchanges {
   #response(m: Message): void {
     const row = m.first[VIA];
     // 3261 8.1.3.3: more than one Via is not for us
-    if (!this.#via.parse(m.buf, m.valueStart[row], m.valueEnd[row]) || m.next(row) >= 0) return;
-    if (this.#via.end < m.valueEnd[row]) return;
-    const branch = Buffer.from(m.buf.subarray(this.#via.branchStart, this.#via.branchEnd)).toString('latin1');
+    if (!topVia.parse(m.buf, m.valueStart[row], m.valueEnd[row]) || m.next(row) >= 0) return;
+    if (topVia.end < m.valueEnd[row]) return;
+    const branch = Buffer.from(m.buf.subarray(topVia.branchStart, topVia.branchEnd)).toString('latin1');
     const [id, generation] = branch.slice(COOKIE.length).split('.', 2);
     const found = this.#table.findClient(
       Number.parseInt(id, 36),
@@ -279,14 +288,14 @@ export class Exchanges {
 
   #request(carrier: Carrier, m: Message, octets: Buffer): void {
     const now = this.#agenda.now();
-    this.#key.ofRequest(m, this.#via);
+    this.#key.ofRequest(m, topVia);
     const known = this.#servers.get(this.#table.find(this.#key.lo, this.#key.hi));
     if (known) {
       const result = this.#table.event(known.id, m.method === ACK ? ON_ACK : ON_REQUEST, now);
       if (result & FORGET) known.kept = undefined;
-      if (result & RESEND && known.kept) carrier.connection?.send(known.kept);
       if (result & END) this.#servers.delete(known.id);
-      if (m.method === ACK && (result & ABSORB) === 0) this.#parts.onAck(new Incoming(m), carrier);
+      if (result & RESEND && known.kept) carrier.connection?.send(known.kept);
+      else if (m.method === ACK && (result & ABSORB) === 0) this.#parts.onAck(new Incoming(m), carrier);
       return;
     }
     const request = new Incoming(m);
@@ -331,7 +340,7 @@ export class Exchanges {
   }
 
   #cancelled(cancel: ServerExchange, m: Message): void {
-    this.#key.ofInvite(m, this.#via);
+    this.#key.ofInvite(m, topVia);
     const invite = this.#servers.get(this.#table.find(this.#key.lo, this.#key.hi));
     cancel.respond(
       ...((invite ? [200, 'OK'] : [481, 'Call/Transaction Does Not Exist']) as [number, string]),
@@ -373,20 +382,19 @@ export class Exchanges {
     headers: HeaderList,
     body: Buffer,
   ): Buffer {
-    const m = this.#message;
-    const w = this.#writer;
-    octets.copy(this.#mem);
-    m.lex(this.#mem, 0, octets.length, false);
+    const m = lexed;
+    const w = writer;
+    octets.copy(mem);
+    m.lex(mem, 0, octets.length, false);
     const row = m.first[VIA];
-    this.#patch.begin();
-    if (this.#via.parse(this.#mem, m.valueStart[row], m.valueEnd[row]))
-      stampVia(this.#patch, m, this.#via, peer);
+    patch.begin();
+    if (topVia.parse(mem, m.valueStart[row], m.valueEnd[row])) stampVia(patch, m, topVia, peer);
     const at = MAX_MESSAGE + 1 + SCRATCH;
-    w.open(at, this.#mem.length);
-    composeHead(w, m, status, Buffer.from(reason), this.#patch, tag === undefined ? undefined : ascii(tag));
+    w.open(at, mem.length);
+    composeHead(w, m, status, Buffer.from(reason), patch, tag === undefined ? undefined : ascii(tag));
     for (const [name, value] of headers) w.utf8(`${name}: ${value}\r\n`);
     w.text(`Content-Length: ${body.length}\r\n\r\n`);
-    return Buffer.concat([this.#mem.subarray(at, w.at), body]);
+    return Buffer.concat([mem.subarray(at, w.at), body]);
   }
 
   readonly #fire = (id: number, actions: number): void => {

@@ -238,6 +238,24 @@ describe('against a model', () => {
     );
   });
 
+  it('goes on with what waits when there is room for more ids, also from within a fire', () => {
+    const wheel = new Wheel(2, 10, 0, 32);
+    wheel.schedule(0, 100);
+    wheel.schedule(1, 100);
+    const fired: number[] = [];
+    wheel.advance(110, (id) => {
+      if (fired.length === 0) {
+        wheel.grow(64);
+        wheel.schedule(63, 5_000);
+        wheel.schedule(40, 5_000);
+      }
+      fired.push(id);
+    });
+    expect([fired.sort(), wheel.size, wheel.capacity]).toEqual([[0, 1], 2, 64]);
+    expect([wheel.isScheduled(40), wheel.isScheduled(41)]).toEqual([true, false]);
+    expect([advance(wheel, 4_990), advance(wheel, 5_010).sort()]).toEqual([[], [40, 63]]);
+  });
+
   it('serves a million ids', () => {
     const million = 1_000_000;
     const wheel = new Wheel(million, 10, 0);

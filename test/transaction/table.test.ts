@@ -49,9 +49,10 @@ class Bench {
   readonly table: Transactions;
   onFire: (id: number, actions: number) => void = () => {};
 
-  constructor(capacity = 16, timers = new Timers()) {
+  constructor(capacity = 16, timers = new Timers(), first = capacity) {
     this.table = new Transactions({
       capacity,
+      first,
       nowMs: START,
       timers,
       onReclaim: (id) => this.reclaimed.push(id),
@@ -496,6 +497,44 @@ describe('a full table', () => {
   });
 });
 
+describe('a table that grows', () => {
+  it('finds by name and key what was opened before, the CANCEL too, and fires its times', () => {
+    const b = new Bench(64, new Timers(), 3);
+    const invite = b.client(INVITE);
+    const generation = b.table.generation(invite);
+    b.event(invite, ON_PROVISIONAL);
+    const cancel = b.table.openCancel(invite, b.now);
+    const server = b.server(MESSAGE, false, 77);
+    const more = Array.from({ length: 61 }, (_, i) => b.server(INVITE, false, 100 + i));
+    expect(new Set([invite, cancel, server, ...more]).size).toBe(64);
+    expect([b.client(MESSAGE), b.table.capacity]).toEqual([-1, 64]);
+    expect(b.table.findClient(invite, generation, INVITE)).toBe(invite);
+    expect(b.table.findClient(invite, generation, CANCEL)).toBe(cancel);
+    expect(b.table.find(77, ~77)).toBe(server);
+    more.forEach((id, i) => {
+      expect(b.table.find(100 + i, ~(100 + i))).toBe(id);
+    });
+    b.pass(500);
+    expect(b.fired.filter(({ id }) => id === cancel).map(({ actions }) => actions & RESEND)).toEqual([
+      RESEND,
+    ]);
+  });
+
+  it('may grow while it fires', () => {
+    const b = new Bench(64, new Timers(), 2);
+    const ids = [b.client(MESSAGE), b.client(MESSAGE)];
+    b.onFire = () => {
+      for (let i = 0; i < 8; i++) b.client(INVITE, true);
+    };
+    b.pass(510);
+    b.onFire = () => {};
+    expect(b.fired.map(({ id }) => id).sort()).toEqual(ids);
+    expect(b.table.size).toBe(18);
+    b.pass(64_000, 500);
+    expect([b.table.size, b.table.nextDeadline()]).toEqual([0, Infinity]);
+  });
+});
+
 describe('any order of events and time', () => {
   const CAPACITY = 6;
   const op = fc.oneof(
@@ -509,10 +548,13 @@ describe('any order of events and time', () => {
     fc.record({ alarm: fc.integer({ min: 1, max: 40_000 }), id: fc.integer({ min: 0, max: CAPACITY - 1 }) }),
   );
 
-  it('ends in Terminated for every transaction and gives every record back', () => {
+  it.each([
+    [CAPACITY, 'has all its records from the start'],
+    [1, 'grows from one record'],
+  ])('ends in Terminated for every transaction and gives every record back: %i, a table that %s', (first) => {
     fc.assert(
       fc.property(fc.array(op, { maxLength: 60 }), (ops) => {
-        const b = new Bench(CAPACITY);
+        const b = new Bench(CAPACITY, new Timers(), first);
         const { table } = b;
         const live = new Map<number, { generation: number; kind: number; reliable: boolean; key: number }>();
         const ended = (id: number, actions: number): void => {
