@@ -80,6 +80,7 @@ export class WsAgent extends Agent {
     this.socket = socket;
     this.handshake = handshake;
     this.rest = rest;
+    socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.read(chunk));
     socket.on('error', () => {});
     this.closed = new Promise((resolve) => socket.once('close', () => resolve(this.closeCode)));
