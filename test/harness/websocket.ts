@@ -67,7 +67,7 @@ export class WsAgent extends Agent {
   private readonly controls = new EventEmitter();
   /** the close code of the server, 1006 if it sent none */
   readonly closed: Promise<number>;
-  private readonly socket: Socket;
+  readonly socket: Socket;
   private readonly invalidHost = `${unique('ws')}.invalid`;
   private rest: Buffer;
   private parts: Buffer[] = [];
