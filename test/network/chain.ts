@@ -1,8 +1,9 @@
 /**
- * An edge with every listener and the registrar and proxy behind it: two processes of Holdfast, which speak UDP with
- * each other, with phones in front of them. Says how the two stand in a message of a phone's: in Via and in the
- * route set, where the edge is doubled (RFC 5658) if the phone's transport or address family is another one than the
- * core's.
+ * What phones over every transport call each other through: an edge with all listeners and the registrar and proxy
+ * behind it, two processes of Holdfast that speak UDP or TCP with each other; or one process that is all of it.
+ *
+ * Says how that stands in a message of a phone's: in Via and in the route set, where an element is doubled (RFC 5658)
+ * if its two sides differ in transport or address family.
  */
 import type { Address, Agent } from '../harness/agent.ts';
 import { Holdfast } from '../harness/holdfast.ts';
@@ -11,55 +12,70 @@ import { freePort } from '../harness/ports.ts';
 import { DOMAIN, type Registered, register } from '../harness/registrar.ts';
 import { parseNameAddr } from '../harness/sip.ts';
 
-/** A phone with a flow to the edge, registered over it. */
+/** A phone with a flow, registered over it. */
 export interface Phone extends Registered {
   agent: Agent;
+  role: 'caller' | 'callee';
   transport: AnyTransport;
   family: Family;
 }
 
 export interface ChainOptions {
-  /** of the edge's listeners */
+  /** of the listeners that phones come to */
   families: readonly Family[];
-  /** between edge and core */
-  core: Family;
-  forwarding: 'stateful' | 'stateless';
+  /** between edge and core; undefined: one process */
+  link?: { transport: 'UDP' | 'TCP'; family: Family };
+  /** of the edge */
+  forwarding?: 'stateful' | 'stateless';
 }
 
+const REGISTRAR = { DOMAINS: DOMAIN, STORE: 'memory:' };
+
 const hostPort = (address: Address): string => listenerOf('', address).slice(1);
+
+/** `;transport=` of a URI; over TLS too a WebSocket is called ws (RFC 7118 5.2). */
+function parameterOf(transport: AnyTransport): string {
+  if (transport === 'UDP') return '';
+  return `;transport=${transport === 'WSS' ? 'ws' : transport.toLowerCase()}`;
+}
 
 export class Chain {
   readonly phones: Phone[] = [];
   readonly #listeners: Listeners;
-  readonly #family: Family;
+  readonly #link: ChainOptions['link'];
   readonly #core: Address;
   readonly #servers: Holdfast[] = [];
 
-  private constructor(listeners: Listeners, family: Family, core: Address) {
+  private constructor(listeners: Listeners, link: ChainOptions['link'], core: Address) {
     this.#listeners = listeners;
-    this.#family = family;
+    this.#link = link;
     this.#core = core;
   }
 
-  static async start({ families, core: family, forwarding }: ChainOptions): Promise<Chain> {
+  static async start({ families, link, forwarding = 'stateful' }: ChainOptions): Promise<Chain> {
     const listeners = await Listeners.make(families);
-    const host = hostOf(family);
+    const host = hostOf(link?.family ?? families[0]);
     const core = { host, port: await freePort(host) };
-    const edge = listeners.at('UDP', family);
-    const chain = new Chain(listeners, family, core);
-    const started = await Promise.allSettled([
-      chain.#launch(core, {
-        LISTEN: `${listenerOf('udp', core)},${listenerOf('tcp', core)}`,
-        DOMAINS: DOMAIN,
-        STORE: 'memory:',
-        TRUSTED: `${edge.host}/${family === 'IPv4' ? 32 : 128}`,
-      }),
-      chain.#launch(edge, {
-        ...listeners.settings,
-        UPSTREAM: `${listenerOf('sip', core)};transport=udp`,
-        FORWARDING: forwarding,
-      }),
-    ]);
+    const chain = new Chain(listeners, link, core);
+    const launch = async ({ host, port }: Address, settings: Record<string, string>) => {
+      chain.#servers.push(await Holdfast.start({ host, port, settings }));
+    };
+    const edge = listeners.at('UDP', link?.family ?? families[0]);
+    const started = link
+      ? await Promise.allSettled([
+          launch(core, {
+            ...REGISTRAR,
+            LISTEN: `${listenerOf('udp', core)},${listenerOf('tcp', core)}`,
+            // a connection of the edge comes from whatever address the kernel gives it
+            TRUSTED: link.family === 'IPv4' ? '127.0.0.0/8' : '::1/128',
+          }),
+          launch(edge, {
+            ...listeners.settings,
+            UPSTREAM: `${listenerOf('sip', core)};transport=${link.transport.toLowerCase()}`,
+            FORWARDING: forwarding,
+          }),
+        ])
+      : await Promise.allSettled([launch(edge, { ...REGISTRAR, ...listeners.settings })]);
     for (const each of started) {
       if (each.status === 'fulfilled') continue;
       await chain.close();
@@ -68,48 +84,50 @@ export class Chain {
     return chain;
   }
 
-  async #launch({ host, port }: Address, settings: Record<string, string>): Promise<void> {
-    this.#servers.push(await Holdfast.start({ host, port, settings }));
-  }
-
-  /** Fails if the registration does. */
-  async phone(transport: AnyTransport, family: Family): Promise<Phone> {
+  /** The one caller, or callee, that comes over this transport. Fails if its registration does. */
+  async phone(role: 'caller' | 'callee', transport: AnyTransport, family: Family): Promise<Phone> {
+    const is = (phone: Phone) =>
+      phone.role === role && phone.transport === transport && phone.family === family;
+    const known = this.phones.find(is);
+    if (known) return known;
     const agent = await this.#listeners.phone(transport, family);
-    const phone = { ...(await register(agent)), agent, transport, family };
+    const phone = { ...(await register(agent)), agent, role, transport, family };
     this.phones.push(phone);
     if (phone.answer.status !== 200) throw new Error(`REGISTER: ${phone.answer}`);
     return phone;
   }
 
-  /** `host:port` and `;transport=` of a URI of the edge; over TLS too a WebSocket is called ws (RFC 7118 5.2). */
-  #edgeAt(transport: AnyTransport, family: Family): string {
-    const named = transport === 'WSS' ? 'ws' : transport.toLowerCase();
-    const parameter = transport === 'UDP' ? '' : `;transport=${named}`;
-    return `${hostPort(this.#listeners.at(transport, family))}${parameter}`;
+  #listener(transport: AnyTransport, family: Family): string {
+    return `${hostPort(this.#listeners.at(transport, family))}${parameterOf(transport)}`;
   }
 
-  /** The Path value that a registration through the edge has. */
-  pathWith(token: string): string {
-    return `<sip:${token}@${this.#edgeAt('UDP', this.#family)};lr;ob>`;
+  /** The Path of a registration, with this token. */
+  pathWith(token: string): string[] {
+    if (!this.#link) return []; // the flow is its own
+    return [`<sip:${token}@${this.#listener(this.#link.transport, this.#link.family)};lr;ob>`];
   }
 
-  /** The edge in a route set, for this phone: its own side first. */
-  #edgeFor({ transport, family, answer }: Phone): string[] {
-    const token = parseNameAddr(answer.all('Path')[0]).user;
-    const sides = new Set([this.#edgeAt(transport, family), this.#edgeAt('UDP', this.#family)]);
-    return [...sides].map((side) => `<sip:${token}@${side};lr>`);
-  }
-
-  /** The route set of a call as the callee reads it. */
+  /** The route set of a call as the callee reads it, with the phone's name in place of its flow's token. */
   routeSet(caller: Phone, callee: Phone): string[] {
-    const core = `<sip:${hostPort(this.#core)};lr>`;
-    return [...this.#edgeFor(callee), core, ...this.#edgeFor(caller).reverse()];
+    const [from, to] = [caller, callee].map(({ transport, family }) => this.#listener(transport, family));
+    const link = this.#link;
+    if (!link) return [...new Set([`callee@${to}`, `callee@${from}`]), `caller@${from}`].map(asRoute);
+    const inner = this.#listener(link.transport, link.family);
+    const core = `${hostPort(this.#core)}${parameterOf(link.transport)}`;
+    return [
+      ...new Set([`callee@${to}`, `callee@${inner}`]),
+      core,
+      ...new Set([`caller@${inner}`, `caller@${from}`]),
+    ].map(asRoute);
   }
 
   /** The Vias of a request that comes to this phone, as `transport host:port`, but for the sender's own. */
   viasTo({ transport, family }: Phone): string[] {
-    const [core, edge] = [this.#core, this.#listeners.at('UDP', this.#family)].map(hostPort);
-    return [`${transport} ${hostPort(this.#listeners.at(transport, family))}`, `UDP ${core}`, `UDP ${edge}`];
+    const last = `${transport} ${hostPort(this.#listeners.at(transport, family))}`;
+    const link = this.#link;
+    if (!link) return [last];
+    const hops = [this.#core, this.#listeners.at(link.transport, link.family)];
+    return [last, ...hops.map((address) => `${link.transport} ${hostPort(address)}`)];
   }
 
   async close(): Promise<void> {
@@ -117,4 +135,17 @@ export class Chain {
     for (const server of this.#servers) await server.stop();
     this.#listeners.close();
   }
+}
+
+const asRoute = (to: string): string => `<sip:${to};lr>`;
+
+/** The tokens in Record-Route or Path values, each once, in order. */
+export function tokensIn(routes: string[]): string[] {
+  return [...new Set(routes.map((route) => parseNameAddr(route).user).filter((user) => user !== ''))];
+}
+
+/** The first token is called callee and the second caller, as in `routeSet`. */
+export function named(routes: string[]): string[] {
+  const [callee, caller] = tokensIn(routes);
+  return routes.map((route) => route.replace(`:${callee}@`, ':callee@').replace(`:${caller}@`, ':caller@'));
 }

@@ -1,14 +1,18 @@
 /**
  * Who can call whom: phones over each transport call phones over each transport, in IPv4, in IPv6, and from one to the
- * other. Both have registered by outbound. All that is looked at is what phones have in hand: which listeners stand
- * in Via and in the route set, and that each message of the call, of both sides, comes over the one flow that its
- * phone has.
+ * other, through an edge and a core, and through one process. Both have registered by outbound. All that is looked at
+ * is what phones have in hand: which listeners stand in Via and in the route set, and that each message of the call, of
+ * both sides, comes over the one flow that its phone has.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { acknowledge, ask, call } from '../harness/dialog.ts';
 import { type AnyTransport, EVERY_TRANSPORT, type Family } from '../harness/listeners.ts';
 import { parseNameAddr, type SipMessage } from '../harness/sip.ts';
-import { Chain, type ChainOptions } from './chain.ts';
+import { Chain, type ChainOptions, named, tokensIn } from './chain.ts';
+
+const BY_UDP = { transport: 'UDP', family: 'IPv4' } as const;
+const BY_TCP = { transport: 'TCP', family: 'IPv4' } as const;
+const BY_UDP6 = { transport: 'UDP', family: 'IPv6' } as const;
 
 interface Kind extends ChainOptions {
   title: string;
@@ -18,34 +22,31 @@ interface Kind extends ChainOptions {
 
 const KINDS: Kind[] = [
   {
-    title: 'IPv4',
-    forwarding: 'stateful',
-    families: ['IPv4'],
-    core: 'IPv4',
-    between: [['IPv4', 'IPv4']],
-  },
-  {
-    title: 'IPv4, the edge stateless',
-    forwarding: 'stateless',
-    families: ['IPv4'],
-    core: 'IPv4',
-    between: [['IPv4', 'IPv4']],
-  },
-  {
-    title: 'IPv6',
-    forwarding: 'stateful',
-    families: ['IPv6'],
-    core: 'IPv6',
-    between: [['IPv6', 'IPv6']],
-  },
-  {
-    title: 'both families',
-    forwarding: 'stateful',
+    title: 'an edge before a core',
     families: ['IPv4', 'IPv6'],
-    core: 'IPv4',
+    link: BY_UDP,
     between: [
+      ['IPv4', 'IPv4'],
       ['IPv4', 'IPv6'],
       ['IPv6', 'IPv4'],
+    ],
+  },
+  {
+    title: 'a stateless edge before a core',
+    families: ['IPv4'],
+    link: BY_UDP,
+    forwarding: 'stateless',
+    between: [['IPv4', 'IPv4']],
+  },
+  { title: 'an edge before a core over TCP', families: ['IPv4'], link: BY_TCP, between: [['IPv4', 'IPv4']] },
+  { title: 'an edge and a core, all IPv6', families: ['IPv6'], link: BY_UDP6, between: [['IPv6', 'IPv6']] },
+  {
+    title: 'one process',
+    families: ['IPv4', 'IPv6'],
+    between: [
+      ['IPv4', 'IPv4'],
+      ['IPv6', 'IPv6'],
+      ['IPv4', 'IPv6'],
     ],
   },
 ];
@@ -53,46 +54,51 @@ const KINDS: Kind[] = [
 const isWeb = (transport: AnyTransport) => transport === 'WS' || transport === 'WSS';
 
 /** What a call between these phones shows. */
-function shown(from: AnyTransport, to: AnyTransport, isDoubled: boolean): string {
-  const ids = ['EP-5.3.1-01', 'EP-5.3.2-01', 'EP-5.3.2-03', 'EP-5.3.2-04', '5627-6.2-02'];
-  if (isDoubled) ids.push('3261-16.6-03', '3261-16.4-02');
+function shown(kind: Kind, from: AnyTransport, to: AnyTransport, isMixed: boolean): string {
+  const ids = ['EP-5.3.2-01', 'EP-5.3.2-03', 'EP-5.3.2-04'];
+  ids.push(...(kind.link ? ['EP-5.3.1-01', '5627-6.2-02'] : ['RG-6-20']));
+  const inner = kind.link?.transport ?? from;
+  if (isMixed || from !== inner || to !== inner) ids.push('3261-16.6-03', '3261-16.4-02');
   if (isWeb(from) || isWeb(to)) ids.push('7118-5.2-01');
   if (isWeb(to)) ids.push('7118-5.1-01', '7118-5.3-02', '7118-5.4-01');
   if (to === 'TLS') ids.push('5923-8-01');
   return ids.join(' ');
 }
 
-const REGISTERING = 'EP-3.4-03 EP-5.1-03 EP-5.1-08 RG-6-01 RG-6-18';
+const registering = ({ link }: Kind): string =>
+  link ? 'EP-3.4-03 EP-5.1-03 EP-5.1-08 EP-5.4-06 RG-6-01 RG-6-18' : 'RG-6-18 RG-6-25';
 
 const sentBy = ({ via }: SipMessage): string[] =>
   via.map(({ transport, host, port }) => `${transport} ${host}${port === undefined ? '' : `:${port}`}`);
 
-describe.each(KINDS)('$title:', ({ between, ...options }) => {
+describe.each(KINDS)('$title:', (kind) => {
   let chain: Chain;
   beforeAll(async () => {
-    chain = await Chain.start(options);
+    chain = await Chain.start(kind);
   });
   afterAll(() => chain?.close());
 
-  for (const family of options.families)
+  for (const family of kind.families)
     for (const transport of EVERY_TRANSPORT)
-      it(`a phone over ${transport}, ${family}, registers by outbound through the edge [${REGISTERING}]`, async () => {
-        const { answer, contactUri } = await chain.phone(transport, family);
+      it(`a phone over ${transport}, ${family}, registers by outbound [${registering(kind)}]`, async () => {
+        const { answer, contactUri } = await chain.phone('caller', transport, family);
         expect(answer.all('Require')).toContain('outbound');
         expect(answer.fields('Flow-Timer')).toHaveLength(1);
         expect(answer.via).toHaveLength(1);
-        expect(answer.all('Path')).toEqual([chain.pathWith(parseNameAddr(answer.all('Path')[0]).user)]);
-        expect(answer.all('Contact').map((value) => parseNameAddr(value).uri)).toEqual([contactUri]);
-        expect(parseNameAddr(answer.all('Contact')[0]).params.get('reg-id')).toBe('1');
+        expect(answer.all('Path')).toEqual(chain.pathWith(tokensIn(answer.all('Path'))[0]));
+        const [contact, ...others] = answer.all('Contact').map(parseNameAddr);
+        expect(others).toEqual([]);
+        expect(contact.uri).toBe(contactUri);
+        expect(contact.params.get('reg-id')).toBe('1');
       });
 
-  for (const [fromFamily, toFamily] of between)
+  for (const [fromFamily, toFamily] of kind.between)
     for (const from of EVERY_TRANSPORT)
       for (const to of EVERY_TRANSPORT) {
-        const isDoubled = from !== 'UDP' || to !== 'UDP' || fromFamily !== toFamily;
-        it(`${from}, ${fromFamily}, calls ${to}, ${toFamily}, and both speak in the call [${shown(from, to, isDoubled)}]`, async () => {
-          const caller = await chain.phone(from, fromFamily);
-          const callee = await chain.phone(to, toFamily);
+        const ids = shown(kind, from, to, fromFamily !== toFamily);
+        it(`${from}, ${fromFamily}, calls ${to}, ${toFamily}, and both speak in the call [${ids}]`, async () => {
+          const caller = await chain.phone('caller', from, fromFamily);
+          const callee = await chain.phone('callee', to, toFamily);
           if (to === 'TLS') expect(callee.answer.via[0].params.has('alias')).toBe(false);
           if (isWeb(to))
             for (const host of [callee.answer.via[0].host, parseNameAddr(`<${callee.contactUri}>`).host])
@@ -100,9 +106,14 @@ describe.each(KINDS)('$title:', ({ between, ...options }) => {
 
           const dialog = await call(caller.agent, callee.agent, callee.aor);
           const { invite, ok } = dialog;
+          const recorded = invite.all('Record-Route');
           expect(invite.uri).toBe(callee.contactUri);
-          expect(invite.all('Record-Route')).toEqual(chain.routeSet(caller, callee));
-          expect(ok.all('Record-Route')).toEqual(chain.routeSet(caller, callee));
+          expect(named(recorded)).toEqual(chain.routeSet(caller, callee));
+          if (kind.link)
+            expect(tokensIn(recorded)).toEqual(
+              [callee, caller].flatMap(({ answer }) => tokensIn(answer.all('Path'))),
+            );
+          expect(ok.all('Record-Route')).toEqual(recorded);
           expect(ok.via.map(({ branch }) => branch)).toEqual([invite.via.at(-1)?.branch]);
 
           const toCallee = [
@@ -125,7 +136,7 @@ describe.each(KINDS)('$title:', ({ between, ...options }) => {
         });
       }
 
-  it('nothing has come to any phone but what was for it', async () => {
+  it('nothing has come to any phone but what was in its calls', async () => {
     for (const { agent } of chain.phones) await agent.expectNothing();
   });
 });
