@@ -92,6 +92,14 @@ describe.each(KINDS)('$title:', (kind) => {
         expect(contact.params.get('reg-id')).toBe('1');
       });
 
+  it(`who is registered has keep-alives answered, by the one he registered through [${kind.link ? 'EP-5.4-01 EP-5.4-02' : 'RG-6-24'}]`, async () => {
+    for (const family of kind.families)
+      for (const transport of EVERY_TRANSPORT) {
+        const { agent } = await chain.phone('caller', transport, family);
+        for (let i = 0; i < 3; i++) await agent.probe();
+      }
+  });
+
   for (const [fromFamily, toFamily] of kind.between)
     for (const from of EVERY_TRANSPORT)
       for (const to of EVERY_TRANSPORT) {
