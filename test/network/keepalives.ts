@@ -57,7 +57,7 @@ export interface PingKind {
   name: string;
   make(client: Agent): Ping;
   /** looks like half a ping, or like a pong, and has no answer */
-  unanswered: { name: string; octets: Buffer; ids: string };
+  unanswered: { octets: Buffer; title: string };
   /** the requirements that an answer shows */
   ids: string;
 }
@@ -76,7 +76,7 @@ const STUN: PingKind = {
       },
     };
   },
-  unanswered: { name: 'a lone CRLF', octets: CRLF, ids: 'EP-5.4-04' },
+  unanswered: { octets: CRLF, title: 'a lone CRLF is not answered, and the flow stays' },
   ids: 'EP-5.4-01 ST-8-01 ST-8-04 ST-8-05',
 };
 
@@ -88,7 +88,10 @@ const DOUBLE_CRLF: PingKind = {
       await client.next(isCrlf);
     },
   }),
-  unanswered: { name: 'a lone CRLF', octets: CRLF, ids: 'EP-5.4-04 3261-7.5-01' },
+  unanswered: {
+    octets: CRLF,
+    title: 'a lone CRLF is not answered, and the flow stays [EP-5.4-04 3261-7.5-01]',
+  },
   ids: 'EP-5.4-02 GR-10-04',
 };
 
@@ -101,7 +104,10 @@ const message = (name: string, opcode: number): PingKind => ({
       if (got !== opcode) throw new Error(`the pong has opcode ${got}`);
     },
   }),
-  unanswered: { name: 'a lone CRLF', octets: frame(CRLF, { opcode }), ids: 'EP-5.4-04' },
+  unanswered: {
+    octets: frame(CRLF, { opcode }),
+    title: 'a lone CRLF is not answered, and the flow stays [EP-5.4-04]',
+  },
   ids: 'EP-5.4-02 7118-6-02 7118-6-03',
 });
 
@@ -118,7 +124,10 @@ const PING_FRAME: PingKind = {
       },
     };
   },
-  unanswered: { name: 'a Pong frame', octets: frame(CRLF, { opcode: PONG }), ids: '7118-6-01' },
+  unanswered: {
+    octets: frame(CRLF, { opcode: PONG }),
+    title: 'a Pong frame is not answered, and the flow stays',
+  },
   ids: '7118-6-01',
 };
 
