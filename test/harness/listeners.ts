@@ -13,8 +13,9 @@ export type AnyTransport = (typeof EVERY_TRANSPORT)[number];
 
 export type Family = 'IPv4' | 'IPv6';
 
-/** The host name in the certificate. */
-const NAME = 'edge.test';
+/** The names in the certificate: the server's, and that of a core behind it. */
+export const NAME = 'edge.test';
+export const CORE_NAME = 'core.test';
 
 export const hostOf = (family: Family): string => (family === 'IPv4' ? freshHost() : '::1');
 
@@ -23,31 +24,50 @@ export const listenerOf = (transport: string, { host, port }: Address): string =
 
 export class Listeners {
   readonly #addresses: Map<string, Address>;
+  readonly #named: readonly AnyTransport[];
   readonly #certificates: Certificates;
 
-  private constructor(addresses: Map<string, Address>, certificates: Certificates) {
+  private constructor(
+    addresses: Map<string, Address>,
+    named: readonly AnyTransport[],
+    certificates: Certificates,
+  ) {
     this.#addresses = addresses;
+    this.#named = named;
     this.#certificates = certificates;
   }
 
-  static async make(
-    families: readonly Family[],
-    transports: readonly AnyTransport[] = EVERY_TRANSPORT,
-  ): Promise<Listeners> {
+  /** `named`: those that are advertised by NAME, and not by their address. */
+  static async make(families: readonly Family[], named: readonly AnyTransport[] = []): Promise<Listeners> {
     const addresses = new Map<string, Address>();
     for (const family of families) {
       const host = hostOf(family);
-      for (const transport of transports)
+      for (const transport of EVERY_TRANSPORT)
         addresses.set(`${transport} ${family}`, { host, port: await freePort(host) });
     }
-    return new Listeners(addresses, makeCertificates([`DNS:${NAME}`]));
+    const certificates = makeCertificates([`DNS:${NAME}`, `DNS:${CORE_NAME}`]);
+    return new Listeners(addresses, named, certificates);
   }
 
   /** For Holdfast.start. */
-  get settings(): { LISTEN: string; TLS_CERT: string; TLS_KEY: string } {
-    const listen = [...this.#addresses].map(([name, address]) => listenerOf(name.split(' ')[0], address));
-    const { cert, key } = this.#certificates;
-    return { LISTEN: listen.join(','), TLS_CERT: cert, TLS_KEY: key };
+  get settings(): Record<string, string> {
+    const listen = [...this.#addresses].map(([key, address]) => {
+      const [transport] = key.split(' ') as [AnyTransport];
+      return `${listenerOf(transport, address)}${this.#named.includes(transport) ? `/${NAME}` : ''}`;
+    });
+    return { LISTEN: listen.join(','), ...this.tls };
+  }
+
+  /** The part of it that is about certificates. */
+  get tls(): Record<string, string> {
+    const { cert, key, ca } = this.#certificates;
+    return { TLS_CERT: cert, TLS_KEY: key, TLS_CA: ca };
+  }
+
+  /** `host:port` as messages have it. */
+  hostPort(transport: AnyTransport, family: Family): string {
+    const { host, port } = this.at(transport, family);
+    return `${this.#named.includes(transport) ? NAME : bracketed(host)}:${port}`;
   }
 
   at(transport: AnyTransport, family: Family): Address {

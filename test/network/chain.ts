@@ -1,13 +1,23 @@
 /**
  * What phones over every transport call each other through: an edge with all listeners and the registrar and proxy
- * behind it, two processes of Holdfast that speak UDP or TCP with each other; or one process that is all of it.
+ * behind it, two processes of Holdfast that speak UDP, TCP or TLS with each other; or one process that is all of it.
+ * Over TLS edge and core know each other by name: by that each finds the other, and its certificate must have it.
  *
  * Says how that stands in a message of a phone's: in Via and in the route set, where an element is doubled (RFC 5658)
  * if its two sides differ in transport or address family.
  */
-import type { Address, Agent } from '../harness/agent.ts';
+import { type Address, type Agent, bracketed } from '../harness/agent.ts';
+import { DnsStub } from '../harness/dns.ts';
 import { Holdfast } from '../harness/holdfast.ts';
-import { type AnyTransport, type Family, hostOf, Listeners, listenerOf } from '../harness/listeners.ts';
+import {
+  type AnyTransport,
+  CORE_NAME,
+  type Family,
+  hostOf,
+  Listeners,
+  listenerOf,
+  NAME,
+} from '../harness/listeners.ts';
 import { freePort } from '../harness/ports.ts';
 import { DOMAIN, type Registered, register } from '../harness/registrar.ts';
 import { parseNameAddr } from '../harness/sip.ts';
@@ -20,18 +30,22 @@ export interface Phone extends Registered {
   family: Family;
 }
 
+/** Between edge and core. */
+export interface Link {
+  transport: 'UDP' | 'TCP' | 'TLS';
+  family: Family;
+}
+
 export interface ChainOptions {
   /** of the listeners that phones come to */
   families: readonly Family[];
-  /** between edge and core; undefined: one process */
-  link?: { transport: 'UDP' | 'TCP'; family: Family };
+  /** undefined: one process */
+  link?: Link;
   /** of the edge */
   forwarding?: 'stateful' | 'stateless';
 }
 
 const REGISTRAR = { DOMAINS: DOMAIN, STORE: 'memory:' };
-
-const hostPort = (address: Address): string => listenerOf('', address).slice(1);
 
 /** `;transport=` of a URI; over TLS too a WebSocket is called ws (RFC 7118 5.2). */
 function parameterOf(transport: AnyTransport): string {
@@ -42,46 +56,68 @@ function parameterOf(transport: AnyTransport): string {
 export class Chain {
   readonly phones: Phone[] = [];
   readonly #listeners: Listeners;
-  readonly #link: ChainOptions['link'];
-  readonly #core: Address;
-  readonly #servers: Holdfast[] = [];
+  readonly #link: Link | undefined;
+  /** where the edge finds the core, as `host:port` */
+  #core = '';
+  readonly #opened: { close(): Promise<unknown> }[] = [];
 
-  private constructor(listeners: Listeners, link: ChainOptions['link'], core: Address) {
+  private constructor(listeners: Listeners, link: Link | undefined) {
     this.#listeners = listeners;
     this.#link = link;
-    this.#core = core;
   }
 
   static async start({ families, link, forwarding = 'stateful' }: ChainOptions): Promise<Chain> {
-    const listeners = await Listeners.make(families);
-    const host = hostOf(link?.family ?? families[0]);
-    const core = { host, port: await freePort(host) };
-    const chain = new Chain(listeners, link, core);
-    const launch = async ({ host, port }: Address, settings: Record<string, string>) => {
-      chain.#servers.push(await Holdfast.start({ host, port, settings }));
-    };
-    const edge = listeners.at('UDP', link?.family ?? families[0]);
-    const started = link
-      ? await Promise.allSettled([
-          launch(core, {
-            ...REGISTRAR,
-            LISTEN: `${listenerOf('udp', core)},${listenerOf('tcp', core)}`,
-            // a connection of the edge comes from whatever address the kernel gives it
-            TRUSTED: link.family === 'IPv4' ? '127.0.0.0/8' : '::1/128',
-          }),
-          launch(edge, {
-            ...listeners.settings,
-            UPSTREAM: `${listenerOf('sip', core)};transport=${link.transport.toLowerCase()}`,
-            FORWARDING: forwarding,
-          }),
-        ])
-      : await Promise.allSettled([launch(edge, { ...REGISTRAR, ...listeners.settings })]);
-    for (const each of started) {
-      if (each.status === 'fulfilled') continue;
+    const listeners = await Listeners.make(families, link?.transport === 'TLS' ? ['TLS'] : []);
+    const chain = new Chain(listeners, link);
+    try {
+      if (link) await chain.#startBoth(link, forwarding);
+      else await chain.#launch(listeners.at('UDP', families[0]), { ...REGISTRAR, ...listeners.settings });
+    } catch (error) {
       await chain.close();
-      throw each.reason;
+      throw error;
     }
     return chain;
+  }
+
+  async #launch({ host, port }: Address, settings: Record<string, string>): Promise<void> {
+    const server = await Holdfast.start({ host, port, settings });
+    this.#opened.push({ close: () => server.stop() });
+  }
+
+  async #startBoth({ transport, family }: Link, forwarding: string): Promise<void> {
+    const listeners = this.#listeners;
+    const isNamed = transport === 'TLS';
+    const host = hostOf(family);
+    const [plain, secured] = [await freePort(host), await freePort(host)].map((port) => ({ host, port }));
+    const { port } = isNamed ? secured : plain;
+    this.#core = `${isNamed ? CORE_NAME : bracketed(host)}:${port}`;
+    const dns = await DnsStub.open();
+    this.#opened.push(dns);
+    const edge = listeners.at('UDP', family);
+    dns.add('A', CORE_NAME, host).add('A', NAME, edge.host);
+    const common = { DNS: `${dns.host}:${dns.port}` };
+    const listen = [
+      listenerOf('udp', plain),
+      listenerOf('tcp', plain),
+      `${listenerOf('tls', secured)}/${CORE_NAME}`,
+    ];
+    const started = await Promise.allSettled([
+      this.#launch(plain, {
+        ...common,
+        ...REGISTRAR,
+        ...listeners.tls,
+        LISTEN: listen.join(','),
+        // a connection of the edge comes from whatever address the kernel gives it
+        TRUSTED: family === 'IPv4' ? '127.0.0.0/8' : '::1/128',
+      }),
+      this.#launch(edge, {
+        ...common,
+        ...listeners.settings,
+        UPSTREAM: `sip:${this.#core};transport=${transport.toLowerCase()}`,
+        FORWARDING: forwarding,
+      }),
+    ]);
+    for (const each of started) if (each.status === 'rejected') throw each.reason;
   }
 
   /** The one caller, or callee, that comes over this transport. Fails if its registration does. */
@@ -97,42 +133,41 @@ export class Chain {
     return phone;
   }
 
-  #listener(transport: AnyTransport, family: Family): string {
-    return `${hostPort(this.#listeners.at(transport, family))}${parameterOf(transport)}`;
+  #listener({ transport, family }: { transport: AnyTransport; family: Family }): string {
+    return `${this.#listeners.hostPort(transport, family)}${parameterOf(transport)}`;
   }
 
   /** The Path of a registration, with this token. */
   pathWith(token: string): string[] {
     if (!this.#link) return []; // the flow is its own
-    return [`<sip:${token}@${this.#listener(this.#link.transport, this.#link.family)};lr;ob>`];
+    return [`<sip:${token}@${this.#listener(this.#link)};lr;ob>`];
   }
 
   /** The route set of a call as the callee reads it, with the phone's name in place of its flow's token. */
   routeSet(caller: Phone, callee: Phone): string[] {
-    const [from, to] = [caller, callee].map(({ transport, family }) => this.#listener(transport, family));
+    const [from, to] = [this.#listener(caller), this.#listener(callee)];
     const link = this.#link;
     if (!link) return [...new Set([`callee@${to}`, `callee@${from}`]), `caller@${from}`].map(asRoute);
-    const inner = this.#listener(link.transport, link.family);
-    const core = `${hostPort(this.#core)}${parameterOf(link.transport)}`;
+    const inner = this.#listener(link);
     return [
       ...new Set([`callee@${to}`, `callee@${inner}`]),
-      core,
+      `${this.#core}${parameterOf(link.transport)}`,
       ...new Set([`caller@${inner}`, `caller@${from}`]),
     ].map(asRoute);
   }
 
   /** The Vias of a request that comes to this phone, as `transport host:port`, but for the sender's own. */
   viasTo({ transport, family }: Phone): string[] {
-    const last = `${transport} ${hostPort(this.#listeners.at(transport, family))}`;
+    const last = `${transport} ${this.#listeners.hostPort(transport, family)}`;
     const link = this.#link;
     if (!link) return [last];
-    const hops = [this.#core, this.#listeners.at(link.transport, link.family)];
-    return [last, ...hops.map((address) => `${link.transport} ${hostPort(address)}`)];
+    const hops = [this.#core, this.#listeners.hostPort(link.transport, link.family)];
+    return [last, ...hops.map((hop) => `${link.transport} ${hop}`)];
   }
 
   async close(): Promise<void> {
     for (const { agent } of this.phones) await agent.close().catch(() => {});
-    for (const server of this.#servers) await server.stop();
+    for (const each of this.#opened.reverse()) await each.close();
     this.#listeners.close();
   }
 }

@@ -12,6 +12,7 @@ import { Chain, type ChainOptions, named, tokensIn } from './chain.ts';
 
 const BY_UDP = { transport: 'UDP', family: 'IPv4' } as const;
 const BY_TCP = { transport: 'TCP', family: 'IPv4' } as const;
+const BY_TLS = { transport: 'TLS', family: 'IPv4' } as const;
 const BY_UDP6 = { transport: 'UDP', family: 'IPv6' } as const;
 
 interface Kind extends ChainOptions {
@@ -39,6 +40,7 @@ const KINDS: Kind[] = [
     between: [['IPv4', 'IPv4']],
   },
   { title: 'an edge before a core over TCP', families: ['IPv4'], link: BY_TCP, between: [['IPv4', 'IPv4']] },
+  { title: 'an edge before a core over TLS', families: ['IPv4'], link: BY_TLS, between: [['IPv4', 'IPv4']] },
   { title: 'an edge and a core, all IPv6', families: ['IPv6'], link: BY_UDP6, between: [['IPv6', 'IPv6']] },
   {
     title: 'one process',
