@@ -94,7 +94,8 @@ export class Chain {
     const dns = await DnsStub.open();
     this.#opened.push(dns);
     const edge = listeners.at('UDP', family);
-    dns.add('A', CORE_NAME, host).add('A', NAME, edge.host);
+    const type = family === 'IPv4' ? 'A' : 'AAAA';
+    dns.add(type, CORE_NAME, host).add(type, NAME, edge.host);
     const common = { DNS: `${dns.host}:${dns.port}` };
     const listen = [
       listenerOf('udp', plain),

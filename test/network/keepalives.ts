@@ -172,6 +172,7 @@ export const BEHIND = { host: '203.0.113.9', port: 40_000 };
 export class WiredEdge<Core extends Agent> {
   readonly edge: Edge<Core>;
   readonly #listeners: Listeners;
+  #neighbour: Agent | undefined;
 
   constructor(edge: Edge<Core>, listeners: Listeners) {
     this.edge = edge;
@@ -192,9 +193,8 @@ export class WiredEdge<Core extends Agent> {
 
   /** What other clients have sent so far has been read: the edge must have one shard. */
   async hasRead(): Promise<void> {
-    const neighbour = await this.open(WIRES[0]);
-    for (let i = 0; i < 3; i++) await neighbour.probe();
-    await neighbour.close();
+    this.#neighbour ??= await this.open(WIRES[0]);
+    for (let i = 0; i < 3; i++) await this.#neighbour.probe();
   }
 
   async close(): Promise<void> {
