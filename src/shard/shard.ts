@@ -221,7 +221,7 @@ export class Shard implements NetHandler {
       forwarder,
       nextHop,
       upstream,
-      options: { path: config.path, pathInner: config.pathInner, coreListener: config.coreListener },
+      options: { path: config.path, pathInner: config.pathInner, pathListener: config.pathListener },
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
     this.#inbound = new Inbound({

@@ -12,7 +12,7 @@ import { Chain, type ChainOptions, named, tokensIn } from './chain.ts';
 
 const BY_UDP = { transport: 'UDP', family: 'IPv4' } as const;
 const BY_TCP = { transport: 'TCP', family: 'IPv4' } as const;
-const BY_TLS = { transport: 'TLS', family: 'IPv4' } as const;
+const BY_TLS = { transport: 'TLS', family: 'IPv6' } as const;
 const BY_UDP6 = { transport: 'UDP', family: 'IPv6' } as const;
 
 interface Kind extends ChainOptions {
@@ -40,7 +40,12 @@ const KINDS: Kind[] = [
     between: [['IPv4', 'IPv4']],
   },
   { title: 'an edge before a core over TCP', families: ['IPv4'], link: BY_TCP, between: [['IPv4', 'IPv4']] },
-  { title: 'an edge before a core over TLS', families: ['IPv4'], link: BY_TLS, between: [['IPv4', 'IPv4']] },
+  {
+    title: 'an edge before a core over TLS, by name',
+    families: ['IPv4', 'IPv6'],
+    link: BY_TLS,
+    between: [['IPv4', 'IPv4']],
+  },
   { title: 'an edge and a core, all IPv6', families: ['IPv6'], link: BY_UDP6, between: [['IPv6', 'IPv6']] },
   {
     title: 'one process',
@@ -105,7 +110,8 @@ describe.each(KINDS)('$title:', (kind) => {
   for (const [fromFamily, toFamily] of kind.between)
     for (const from of EVERY_TRANSPORT)
       for (const to of EVERY_TRANSPORT) {
-        const ids = shown(kind, from, to, fromFamily !== toFamily);
+        const families = new Set([fromFamily, toFamily, kind.link?.family ?? fromFamily]);
+        const ids = shown(kind, from, to, families.size > 1);
         it(`${from}, ${fromFamily}, calls ${to}, ${toFamily}, and both speak in the call [${ids}]`, async () => {
           const caller = await chain.phone('caller', from, fromFamily);
           const callee = await chain.phone('callee', to, toFamily);
