@@ -150,7 +150,7 @@ export class Rig {
       forwarder: new Forwarder(exchange, own, this.branch, answers),
       nextHop: new NextHop(own, UDP_LISTENER),
       upstream,
-      options: { path: 'always', pathInner: false, coreListener: UDP_LISTENER },
+      options: { path: 'always', pathInner: false, pathListener: undefined },
     });
     this.#responses = new Responses(exchange, this.sink, this.flows, this.branch, counters, FLOW_TIMER);
     for (const remote of this.#clients) this.#streams.push(this.#openStream(remote));

@@ -83,8 +83,10 @@ export type Algorithm = 'SHA-512-256' | 'SHA-256' | 'MD5';
 export interface Config {
   workers: number;
   listen: ListenerConfig[];
-  /** index into `listen`: the listener whose address stands in Path and the core-facing Record-Route of a shard that has none of its own */
+  /** index into `listen`: the listener that faces the core, where it fits the transport and family of the next hop, of a shard that has none of its own */
   coreListener: number;
+  /** index into `listen`: the listener whose address stands in Path; undefined: the one that each REGISTER leaves by */
+  pathListener: number | undefined;
   /** undefined: no listener is secured */
   tls: TlsConfig | undefined;
   domains: string[];

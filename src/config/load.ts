@@ -139,6 +139,7 @@ export function load(env: Env): Loaded {
   const dataDir = text('DATA') ?? './data';
   const listen = listeners(text('LISTEN') ?? DEFAULT_LISTEN, advertiseOf(text('ADVERTISE')));
   const upstreams = upstreamsOf(text('UPSTREAM'));
+  const facing = coreListener(text('CORE_LISTEN'), listen, upstreams);
   const domainText = env.HOLDFAST_DOMAINS ?? (upstreams.length > 0 ? '' : DEFAULT_DOMAINS);
   const domains = domainText
     .split(',')
@@ -176,7 +177,8 @@ export function load(env: Env): Loaded {
           choice('TLS_CLIENT', 'none', ['none', 'optional', 'required'] as const),
         )
       : undefined,
-    coreListener: coreListener(text('CORE_LISTEN'), listen, upstreams),
+    coreListener: facing,
+    pathListener: text('CORE_LISTEN') === undefined ? undefined : facing,
     domains,
     upstreams,
     dns: dnsOf(text('DNS')),

@@ -70,8 +70,8 @@ const ALLOW = [
 export interface ProxyOptions {
   path: 'always' | 'strict';
   pathInner: boolean;
-  /** listener whose address stands in Path */
-  coreListener: number;
+  /** listener whose address stands in Path; undefined: the one that the REGISTER leaves by */
+  pathListener: number | undefined;
 }
 
 /** The served domains' side. Each call ends in an answer or a forward, now or later. */
@@ -559,7 +559,8 @@ export class RequestProxy {
     const slot = this.sourceFlow();
     if (slot < 0) return this.refuse(503, 'Service Unavailable', RETRY_AFTER);
     const w = patch.insert(m.lineStart[believed >= 0 ? believed : m.first[VIA]]);
-    writePath(w, this.#own, this.#flows.table, slot, this.#options.coreListener, first);
+    const listener = this.#options.pathListener ?? this.#nextHop.listener;
+    writePath(w, this.#own, this.#flows.table, slot, listener, first);
     if (!offered) w.bytes(SUPPORTED_PATH);
     if (this.#options.path === 'strict') w.bytes(REQUIRE_PATH);
     return true;

@@ -226,7 +226,11 @@ export class Shard implements NetHandler {
       forwarder,
       nextHop,
       upstream,
-      options: { path: config.path, pathInner: config.pathInner, coreListener },
+      options: {
+        path: config.path,
+        pathInner: config.pathInner,
+        pathListener: config.pathListener === undefined ? undefined : coreListener,
+      },
     });
     this.#responses = new Responses(this.#exchange, outlet, this.#flows, branch, counters, config.flowTimer);
     this.#inbound = new Inbound({

@@ -328,7 +328,7 @@ describe('a variable that is set', () => {
         HOLDFAST_CORE_LISTEN: core,
       });
       expect(isRegistrar(config)).toBe(false);
-      return { ...config.upstreams[0], core: config.coreListener };
+      return { ...config.upstreams[0], core: config.coreListener, path: config.pathListener };
     };
     expect(of('sip:core.example.com')).toEqual({
       uri: 'sip:core.example.com',
@@ -350,8 +350,8 @@ describe('a variable that is set', () => {
       core: 1,
     });
     const two = 'udp:127.0.0.1:5060,udp:[::1]:5060,udp:127.0.0.1:5062/edge';
-    expect(of('sip:[::2]', two)).toMatchObject({ host: '[::2]', core: 1 });
-    expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062')).toMatchObject({ core: 2 });
+    expect(of('sip:[::2]', two)).toMatchObject({ host: '[::2]', core: 1, path: undefined });
+    expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062')).toMatchObject({ core: 2, path: 2 });
     expect(of('sip:127.0.0.9', two, 'udp:127.0.0.1:5062/edge')).toMatchObject({ core: 2 });
     expect(of('sip:127.0.0.9', two, 'udp:[::1]:5060')).toMatchObject({ core: 1 });
   });
@@ -375,7 +375,7 @@ describe('a variable that is set', () => {
   });
 
   it('may name several upstreams, in order, and the name server to ask about them', () => {
-    const { upstreams, dns, probe, coreListener } = loadConfig({
+    const { upstreams, dns, probe, coreListener, pathListener } = loadConfig({
       HOLDFAST_UPSTREAM: 'sip:192.0.2.9;transport=tcp, sip:core.example.com,sip:backup.example.com:5070',
       HOLDFAST_DNS: '[2001:db8::53]:5353',
       HOLDFAST_PROBE_S: '20',
@@ -386,6 +386,7 @@ describe('a variable that is set', () => {
       ['backup.example.com', 5070, 1],
     ]);
     expect(coreListener).toBe(1);
+    expect(pathListener).toBeUndefined();
     expect({ dns, probe }).toEqual({ dns: '[2001:db8::53]:5353', probe: 20 });
     expect(
       fault({

@@ -24,7 +24,7 @@ export interface Address {
   port: number;
 }
 
-const bracketed = (host: string) => (host.includes(':') ? `[${host}]` : host);
+export const bracketed = (host: string) => (host.includes(':') ? `[${host}]` : host);
 
 export abstract class Agent extends Inbox {
   abstract readonly transport: 'UDP' | 'TCP' | 'TLS' | 'WS' | 'WSS';

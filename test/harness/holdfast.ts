@@ -13,7 +13,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Address, TcpAgent, UdpAgent } from './agent.ts';
+import { type Address, bracketed, TcpAgent, UdpAgent } from './agent.ts';
 import { freePort, freshHost } from './ports.ts';
 
 const CLI = new URL('../../src/cli.ts', import.meta.url);
@@ -184,7 +184,8 @@ export class Holdfast {
   /** Ready when a keep-alive is answered. */
   private async answers(): Promise<void> {
     const until = Date.now() + START_MS;
-    const probe = await UdpAgent.open({ host: freshHost(), peer: this.address, name: 'readiness probe' });
+    const host = this.host.includes(':') ? '::1' : freshHost();
+    const probe = await UdpAgent.open({ host, peer: this.address, name: 'readiness probe' });
     const attempt = async () => {
       const waiting = probe.next(() => true, 100);
       probe.send(READINESS);
@@ -208,5 +209,4 @@ export class Holdfast {
   }
 }
 
-const bracketed = (host: string) => (host.includes(':') ? `[${host}]` : host);
 const READINESS = Buffer.from('000100002112a4420102030405060708090a0b0c', 'hex');

@@ -67,7 +67,7 @@ export class WsAgent extends Agent {
   private readonly controls = new EventEmitter();
   /** the close code of the server, 1006 if it sent none */
   readonly closed: Promise<number>;
-  private readonly socket: Socket;
+  readonly socket: Socket;
   private readonly invalidHost = `${unique('ws')}.invalid`;
   private rest: Buffer;
   private parts: Buffer[] = [];
@@ -80,6 +80,7 @@ export class WsAgent extends Agent {
     this.socket = socket;
     this.handshake = handshake;
     this.rest = rest;
+    socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.read(chunk));
     socket.on('error', () => {});
     this.closed = new Promise((resolve) => socket.once('close', () => resolve(this.closeCode)));

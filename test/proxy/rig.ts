@@ -150,7 +150,11 @@ export class Rig {
       forwarder: this.forwarder,
       nextHop: this.nextHop,
       upstream: this.upstream,
-      options: { path: options.path ?? 'always', pathInner: options.pathInner ?? false, coreListener: 0 },
+      options: {
+        path: options.path ?? 'always',
+        pathInner: options.pathInner ?? false,
+        pathListener: undefined,
+      },
     });
     this.responses = new Responses(this.exchange, outlet, this.flows, this.branch, this.counters, 120);
   }

@@ -53,8 +53,11 @@ describe('an upstream that is', () => {
       .srv('_sip._tcp.elsewhere.test', 1, 1, core.port, 's.test')
       .add('A', 's.test', core.host);
     await site.start('sip:core.test');
-    const { message } = await served(await site.client(), core);
+    const client = await site.client();
+    const { message } = await served(client, core);
     expect(message.via[0].transport).toBe('TCP');
+    // so the way back leads to where we take TCP
+    expect((await registerFlow(client, core)).path).toContain(`@${site.host}:${site.port};transport=tcp;`);
     expect(site.dns.questions).toEqual(['NAPTR core.test', 'SRV _sip._tcp.elsewhere.test', 'A s.test']);
   });
 

@@ -4,70 +4,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Agent, TcpCore } from '../harness/agent.ts';
+import { acknowledge, ask, call, type Dialog } from '../harness/dialog.ts';
 import { proof, userLine } from '../harness/digest.ts';
 import { registerFlow, sendDown } from '../harness/flows.ts';
-import { isFinal, isRequest, isResponse } from '../harness/inbox.ts';
-import { bound, boundBecomes, call, DOMAIN, register, statusOf } from '../harness/registrar.ts';
-import { newBranch, parseNameAddr, type SipMessage, unique } from '../harness/sip.ts';
+import { isFinal, isRequest } from '../harness/inbox.ts';
+import { bound, boundBecomes, DOMAIN, register, statusOf } from '../harness/registrar.ts';
+import { newBranch, parseNameAddr, unique } from '../harness/sip.ts';
 import { WsAgent } from '../harness/websocket.ts';
 import { SCHEMES, startWebEdge, startWebRegistrar, type WebEdge, type WebRegistrar } from './rig.ts';
 
-/** One side of a dialog: what it puts into a request inside it. */
-interface Side {
-  agent: Agent;
-  target: string;
-  route: string[];
-  from: string;
-  to: string;
-}
-
-/** Sends as a user agent does: over its connection, or by UDP to the first Route. */
-function within(side: Side, method: string, callId: string, cseq: number): void {
-  const { agent, target, route, from, to } = side;
-  const next = parseNameAddr(route[0]);
-  const bytes = agent.compose(method, target, { callId, cseq, route, from, to });
-  agent.send(bytes, { host: next.host, port: next.port ?? 5060 });
-}
-
-interface Call {
-  callId: string;
-  invite: SipMessage;
-  caller: Side;
-  callee: Side;
-}
-
 /** INVITE, 200, ACK by the Record-Routes; then a request of each side inside the dialog. */
-async function dialog(caller: Agent, callee: Agent, uri: string): Promise<Call> {
-  const callId = unique('call-');
-  const from = `<sip:caller@${DOMAIN}>;tag=${unique('f')}`;
-  const contacts = [caller, callee].map((agent) => `sip:u@${parseNameAddr(agent.uri('u')).uri.slice(6)};ob`);
-  caller.send(caller.compose('INVITE', uri, { callId, from, contact: `<${contacts[0]}>` }));
-  const got = await callee.next(isRequest('INVITE', callId));
-  callee.reply(got, 200, 'OK', [['Contact', `<${contacts[1]}>`]]);
-  const ok = (await caller.next(isResponse(200, callId))).message;
-  const to = ok.header('To') as string;
-  const sides = {
-    caller: { agent: caller, target: contacts[1], route: ok.all('Record-Route').reverse(), from, to },
-    callee: {
-      agent: callee,
-      target: contacts[0],
-      route: got.message.all('Record-Route'),
-      from: to,
-      to: from,
-    },
-  };
-  within(sides.caller, 'ACK', callId, 1);
-  await callee.next(isRequest('ACK', callId));
-  within(sides.callee, 'INFO', callId, 70);
-  caller.reply(await caller.next(isRequest('INFO', callId)), 200, 'OK');
-  await callee.next(isResponse(200, callId));
-  within(sides.caller, 'BYE', callId, 2);
-  const bye = await callee.next(isRequest('BYE', callId));
-  expect(bye.message.header('Route')).toBeUndefined();
-  expect(bye.message.uri).toBe(contacts[1]);
-  callee.reply(bye, 200, 'OK');
-  await caller.next((a) => isResponse(200, callId)(a) && a.message.cseq.method === 'BYE');
-  return { callId, invite: got.message, ...sides };
+async function dialog(caller: Agent, callee: Agent, uri: string): Promise<Dialog> {
+  const made = await call(caller, callee, uri);
+  await acknowledge(made);
+  await ask(made, made.callee, made.caller, 'INFO', 70);
+  const { got } = await ask(made, made.caller, made.callee, 'BYE', 2);
+  expect(got.header('Route')).toBeUndefined();
+  expect(got.uri).toBe(made.caller.target);
+  return made;
 }
 
 describe.each(
@@ -221,23 +175,11 @@ describe.each(
     const caller = await web.registrar.client('UDP');
     const callee = await web.client();
     const { aor } = await register(callee);
-    const callId = call(caller, aor, 'INVITE');
-    const got = await callee.next(isRequest('INVITE', callId));
-    callee.reply(got, 200, 'OK', [['Contact', `<${callee.uri('u')};ob>`]]);
-    const ok = (await caller.next(isResponse(200, callId))).message;
-    const route = ok.all('Record-Route').reverse();
-    expect(parseNameAddr(route[0])).toMatchObject({ port: web.registrar.server.port });
-    expect(parseNameAddr(route[0]).uriParams.has('transport')).toBe(false);
-    const side = {
-      agent: caller,
-      target: `${callee.uri('u')};ob`,
-      route,
-      from: ok.header('From') as string,
-      to: ok.header('To') as string,
-    };
-    within(side, 'BYE', callId, 2);
-    callee.reply(await callee.next(isRequest('BYE', callId)), 200, 'OK');
-    await caller.next((a) => isResponse(200, callId)(a) && a.message.cseq.method === 'BYE');
+    const made = await call(caller, callee, aor, caller.uri('u'));
+    const [first] = made.caller.route.map(parseNameAddr);
+    expect(first).toMatchObject({ port: web.registrar.server.port });
+    expect(first.uriParams.has('transport')).toBe(false);
+    await ask(made, made.caller, made.callee, 'BYE', 2);
   });
 
   it('a page that is left is bound no longer [AP-7-07 7118-5.3-01]', async () => {
