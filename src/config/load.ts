@@ -216,6 +216,8 @@ export function load(env: Env): Loaded {
     logLevel: choice('LOG', 'info', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const),
   };
   config.listen.push(...corePorts(text('CORE_PORTS'), config));
+  if (config.listen.length > MOST_LISTENERS)
+    throw wrong('LISTEN', `${config.listen.length} listeners`, `${MOST_LISTENERS}, with HOLDFAST_CORE_PORTS`);
   if (config.webhook && !hasStore(config))
     warnings.push('HOLDFAST_EVENTS_URL: there is no location store here, and so no events');
   if (config.minExpires > config.maxExpires)
@@ -236,6 +238,9 @@ export function load(env: Env): Loaded {
 function wrong(name: string, value: string, allowed: string): ConfigError {
   return new ConfigError(`HOLDFAST_${name}=${value}: allowed is ${allowed}`);
 }
+
+/** A branch has an octet for the one that a request came by. */
+const MOST_LISTENERS = 255;
 
 const SCHEMES: Record<string, number> = { udp: UDP, tcp: TCP, tls: TLS, ws: WS, wss: WSS };
 
@@ -408,10 +413,10 @@ function corePorts(value: string | undefined, { listen, coreListener, workers }:
     throw wrong('CORE_PORTS', value, 'nothing where the listener that faces the core is not a udp one');
   if (last - first + 1 < workers)
     throw wrong('CORE_PORTS', value, `a port for each of ${workers} workers at least`);
-  const ports = Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  const ports = Array.from({ length: workers }, (_, i) => first + i);
   if (listen.some((l) => l.transport === UDP && l.host === core.host && ports.includes(l.port)))
     throw wrong('CORE_PORTS', value, 'ports that no listener of HOLDFAST_LISTEN has');
-  return ports.map((port, i) => ({ ...core, port, advertisedPort: port, shard: (i % workers) + 1 }));
+  return ports.map((port, i) => ({ ...core, port, advertisedPort: port, shard: i + 1 }));
 }
 
 function origins(value: string | undefined): string[] {

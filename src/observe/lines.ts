@@ -1,13 +1,13 @@
 /**
  * Where log lines go: to standard output, one `write` a line, and never waiting. If nobody reads the pipe behind it, lines
  * are lost and counted, and the next one that gets through is preceded by how many: a log that nobody reads
- * must not stop the traffic. A line goes out whole or not at all (of one that the pipe took in part the rest goes first).
+ * must not stop the traffic. A line goes out whole or not at all: of one that the pipe took in part the rest goes first.
+ * (Several threads write into one pipe. A line above 4,096 octets that is taken in part may have theirs in its middle.)
  *
  * The pipe is opened anew for that: the flag that makes writing not wait is one of the open file, which others may share
- * with us. A terminal or a file takes lines as ever; standard output that cannot be opened again (a socket) is
- * written to as it is.
+ * with us. Standard output that is no pipe (a terminal, a file, a socket) is written to as it is.
  */
-import { constants, openSync, writeSync } from 'node:fs';
+import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 
 export class Lines {
   readonly #fd: number;
@@ -19,11 +19,16 @@ export class Lines {
     this.#fd = fd;
   }
 
+  /** One a thread. */
   static toStandardOutput(): Lines {
+    standardOutput ??= Lines.#open();
+    return standardOutput;
+  }
+
+  static #open(): Lines {
     try {
-      return new Lines(
-        openSync('/proc/self/fd/1', constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK),
-      );
+      if (!fstatSync(1).isFIFO()) return new Lines(1);
+      return new Lines(openSync('/proc/self/fd/1', constants.O_WRONLY | constants.O_NONBLOCK));
     } catch {
       return new Lines(1);
     }
@@ -57,3 +62,5 @@ export class Lines {
     return true;
   }
 }
+
+let standardOutput: Lines | undefined;

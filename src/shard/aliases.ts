@@ -7,8 +7,8 @@
  * is in the certificate: so a peer cannot draw to himself what is for another host at his address, and what his Via says
  * of the port can only draw what is for himself.
  *
- * One table a shard, of the connections that it owns; another shard opens one of its own. A row whose connection has
- * gone is forgotten when it is looked at, and before the table grows beyond its limit.
+ * One table a shard, of the connections that it owns, with one row a connection; another shard opens one of its own.
+ * Behind a balancer the address is the client's own, which the balancer tells.
  */
 import type { Flows } from '../flow/flows.ts';
 import { Endpoint } from '../net/endpoint.ts';
@@ -18,12 +18,12 @@ import { VIA } from '../wire/names.ts';
 import { Via } from '../wire/via.ts';
 
 const DEFAULT_PORT = 5061;
-const MOST_ROWS = 1_024;
 
 interface Row {
-  slot: number;
   generation: number;
-  identities: readonly string[];
+  address: Endpoint;
+  /** under which it is found: one for each domain of the certificate */
+  keys: string[];
 }
 
 export interface AliasesParts {
@@ -35,10 +35,9 @@ export interface AliasesParts {
 
 export class Aliases {
   readonly #p: AliasesParts;
-  /** by transport and address */
-  readonly #rows = new Map<string, Row>();
+  readonly #rows = new Map<number, Row>();
+  readonly #slots = new Map<string, number>();
   readonly #via = new Via();
-  readonly #address = new Endpoint();
 
   constructor(parts: AliasesParts) {
     this.#p = parts;
@@ -48,40 +47,44 @@ export class Aliases {
   request(): void {
     const { flows, exchange } = this.#p;
     const { message, source } = exchange;
-    const { slot } = source;
+    const { slot, generation, transport } = source;
     if (!flows.table.has(slot, CERTIFIED)) return;
     const row = message.first[VIA];
     const via = this.#via;
     if (row < 0 || !via.parse(message.buf, message.valueStart[row], message.valueEnd[row]) || !via.alias)
       return;
+    const port = via.port || DEFAULT_PORT;
+    const known = this.#rows.get(slot);
+    if (known?.generation === generation && known.address.port === port) return;
     const identities = this.#p.identities(slot);
     if (!identities) return;
-    const at = this.#address;
-    flows.remoteOf(slot, at);
-    at.port = via.port || DEFAULT_PORT;
-    if (this.#rows.size >= MOST_ROWS) this.#prune();
-    if (this.#rows.size >= MOST_ROWS) return;
-    this.#rows.set(keyOf(source.transport, at), { slot, generation: source.generation, identities });
+    this.ended(slot);
+    const address = flows.clientOf(slot, new Endpoint());
+    address.port = port;
+    const keys = identities.map((name) => keyOf(transport, address, name));
+    for (const key of keys) this.#slots.set(key, slot);
+    this.#rows.set(slot, { generation, address, keys });
   }
 
   /** The connection to use for a request to `host`, resolved to this address; -1: none. */
   find(to: Endpoint, transport: number, host: string): number {
     if (this.#rows.size === 0) return -1;
-    const key = keyOf(transport, to);
-    const row = this.#rows.get(key);
-    if (!row) return -1;
-    if (!this.#p.flows.table.isLive(row.slot, row.generation)) {
-      this.#rows.delete(key);
-      return -1;
-    }
-    return row.identities.includes(host.toLowerCase()) ? row.slot : -1;
+    return this.#slots.get(keyOf(transport, to, host.toLowerCase())) ?? -1;
   }
 
-  #prune(): void {
-    const { table } = this.#p.flows;
-    for (const [key, { slot, generation }] of this.#rows)
-      if (!table.isLive(slot, generation)) this.#rows.delete(key);
+  has(slot: number): boolean {
+    return this.#rows.has(slot);
+  }
+
+  /** The connection has ended: the address that it stood for, if it did. */
+  ended(slot: number): Endpoint | undefined {
+    const row = this.#rows.get(slot);
+    if (!row) return undefined;
+    this.#rows.delete(slot);
+    for (const key of row.keys) if (this.#slots.get(key) === slot) this.#slots.delete(key);
+    return row.address;
   }
 }
 
-const keyOf = (transport: number, address: Endpoint): string => `${transport} ${address.toString()}`;
+const keyOf = (transport: number, address: Endpoint, host: string): string =>
+  `${transport} ${address} ${host}`;

@@ -3,8 +3,8 @@
  * addresses never mix: the socket's, which is the balancer's and decides only whether it may tell; the client's,
  * which is all that SIP, trust and log know from then on; and our advertised one, which neither touches.
  *
- * A client whom the balancer does not know is nobody whom we believe, although the socket's address stands for
- * his; a connection of the balancer's own (LOCAL) is the balancer's.
+ * A client whom the balancer does not know is nobody whom we believe for an address, although the socket's stands for
+ * his (for a certificate of his own he may be); a connection of the balancer's own (LOCAL) is the balancer's.
  */
 import { ACCEPTED, FIRST_MESSAGE } from '../flow/deadline.ts';
 import type { Flows } from '../flow/flows.ts';

@@ -3,7 +3,7 @@
  * (two hosts at one address are two connections, RFC 5923 8.2): one a target, opened when first needed, one attempt
  * at a time. What is written while it connects waits in the stream; if the attempt fails, the requests
  * among it are answered by whoever `undelivered` is. A connection that ends is opened anew at the next
- * message. Where none stands, one that the peer has opened may be there for it (aliases.ts). Back-off: after a failure the target is not tried again for BACK_OFF_MS.
+ * message. Before all of them comes one that the peer has opened for it (aliases.ts). Back-off: after a failure the target is not tried again for BACK_OFF_MS.
  */
 import type { Flows } from '../flow/flows.ts';
 import type { Endpoint } from '../net/endpoint.ts';
@@ -69,15 +69,12 @@ export class Connections {
   }
 
   send(to: Endpoint, transport: number, host: string, start: number, end: number): boolean {
+    const alias = isSecured(transport) ? this.#aliases.find(to, transport, host) : -1;
+    if (alias >= 0 && this.#net.sendStream(alias, start, end)) return true;
     const isLast = this.#lastTransport === transport && (host === '' || host === this.#lastHost);
     const target =
       isLast && this.#lastKey?.equals(to) && this.#last ? this.#last : this.#target(to, transport, host);
-    if (!target) return false;
-    if (target.slot < 0) {
-      const alias = isSecured(transport) ? this.#aliases.find(to, transport, target.host) : -1;
-      if (alias >= 0) return this.#net.sendStream(alias, start, end);
-      if (!this.#dial(to, target)) return false;
-    }
+    if (!target || (target.slot < 0 && !this.#dial(to, target))) return false;
     return this.#net.sendStream(target.slot, start, end);
   }
 

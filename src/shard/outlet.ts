@@ -1,5 +1,5 @@
 /**
- * The way out of a shard: a datagram leaves by this shard's own socket of the listener, whichever shard
+ * The way out of a shard: a datagram leaves by the socket that this shard has for the listener, whichever shard
  * owns the flow; a stream is written by its owner, so the bytes of another shard's flow go through the
  * ring, rewritten completely. The owner reports a flow that has ended by sending the bytes back.
  */

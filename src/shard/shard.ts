@@ -120,6 +120,7 @@ export class Shard implements NetHandler {
   readonly #answers: Answers;
   readonly #connections: Connections;
   readonly #trust: Trust;
+  readonly #aliases: Aliases;
   readonly #upstream: Upstream | undefined;
   readonly #listeners: Listener[];
   readonly #inbound: Inbound;
@@ -178,7 +179,7 @@ export class Shard implements NetHandler {
     const identities = (slot: number) => net.identities(slot);
     this.#notes = new Notes(log, clock, this.#exchange, this.#flows, identities);
     const outlet = new ShardOutlet(net, this.#flows, mesh, counters);
-    const aliases = new Aliases({ flows: this.#flows, exchange: this.#exchange, identities });
+    this.#aliases = new Aliases({ flows: this.#flows, exchange: this.#exchange, identities });
     this.#connections = new Connections(
       net,
       this.#flows,
@@ -187,7 +188,7 @@ export class Shard implements NetHandler {
       coreListener,
       listeners,
       (address) => this.#trust.peer(address),
-      aliases,
+      this.#aliases,
     );
     outlet.connections = this.#connections;
     const branch = new Branch(keyring, boot.incarnation);
@@ -242,7 +243,7 @@ export class Shard implements NetHandler {
       proxy: this.#proxy,
       responses: this.#responses,
       webSockets: this.#webSockets,
-      aliases,
+      aliases: this.#aliases,
     });
     this.#balancers = new Balancers(this.#flows, this.#trust, identities);
     this.#responses.registrationSeen = this.#notes.registration;
@@ -471,8 +472,9 @@ export class Shard implements NetHandler {
     for (let p = start; framer.next(mem, p, end) === MESSAGE; p = framer.frameEnd) {
       const { frameStart, frameEnd } = framer;
       // 16.9: a client's flow that is lost while sending counts as 430
-      if (!dialled) this.#undelivered.undelivered(frameStart, frameEnd, 430, 'Flow Failed');
-      else if (isResponse(mem, frameStart))
+      if (!dialled && !this.#aliases.has(slot))
+        this.#undelivered.undelivered(frameStart, frameEnd, 430, 'Flow Failed');
+      else if (isResponse(mem, frameStart) && dialled)
         this.#waysBack.failed(this.#flows.remoteOf(slot, this.#address), frameStart, frameEnd);
       else this.#undelivered.undelivered(frameStart, frameEnd, 500, 'Next Hop Unreachable');
     }
@@ -489,8 +491,10 @@ export class Shard implements NetHandler {
       return;
     }
     this.#inbound.end(slot);
-    if (this.#table.has(slot, OUTBOUND_DIALED))
-      this.#transactions?.losses.connection(this.#flows.remoteOf(slot, this.#address));
+    const reached = this.#table.has(slot, OUTBOUND_DIALED)
+      ? this.#flows.remoteOf(slot, this.#address)
+      : this.#aliases.ended(slot);
+    if (reached) this.#transactions?.losses.connection(reached);
     this.#transactions?.losses.flow(slot, this.#table.generation(slot));
     if (cause === Cause.PROXY_UNTRUSTED || cause === Cause.PROXY_MALFORMED)
       this.#notes.proxyRefused(slot, cause);

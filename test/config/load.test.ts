@@ -419,7 +419,6 @@ describe('a variable that is set', () => {
       [5060, 0],
       [6000, 1],
       [6001, 2],
-      [6002, 1],
     ]);
     expect(config.listen[2]).toMatchObject({ advertisedHost: 'edge.example', advertisedPort: 6001 });
     expect([1, 2].map((shard) => coreListenerOf(config, shard))).toEqual([1, 2]);

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Agent, TcpCore, type UdpAgent } from '../harness/agent.ts';
+import { type Agent, type TcpAgent, TcpCore, type UdpAgent } from '../harness/agent.ts';
 import { DnsStub } from '../harness/dns.ts';
 import { isFinal, isRequest } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
@@ -44,7 +44,7 @@ afterEach(async () => {
 });
 
 /** A connection of the edge, with a certificate for these names. */
-async function edge(names: string[]): Promise<Agent> {
+async function edge(names: string[]): Promise<TcpAgent> {
   const shown: ConnectionOptions & { localHost?: string } = { localHost: host };
   if (names.length > 0) {
     const { cert, key } = site.authority.issue(names);
@@ -83,7 +83,7 @@ async function comesTo(to: Agent, aor: string, path: string): Promise<void> {
 }
 
 describe('a peer with the certificate of a trusted domain', () => {
-  it('is reached over the connection that he opened, if his Via says alias', async () => {
+  it('is reached over the connection that he opened, if his Via says alias [5923-8.2-02]', async () => {
     const peer = await edge(['DNS:edge1.test']);
     const { aor, path } = await bring(peer, `edge1.test:${port};alias`);
     await comesTo(peer, aor, path);
@@ -121,6 +121,23 @@ describe('a peer with the certificate of a trusted domain', () => {
     await comesTo(peer, aor, path);
     await peer.close();
     await comesTo(server, aor, path);
+  });
+
+  it('is reached over a new connection while the old one is being closed [5923-8.2-04]', async () => {
+    const server = await listening();
+    const peer = await edge(['DNS:edge1.test']);
+    const { aor, path } = await bring(peer, `edge1.test:${port};alias`);
+    peer.send(Buffer.from('this is no message\r\n\r\n')); // closed from here, with what is due to go out
+    await peer.closed;
+    await comesTo(server, aor, path);
+  });
+
+  it('who shares an address and a port with another is told from him by his name', async () => {
+    const [one, other] = [await edge(['DNS:edge1.test']), await edge(['DNS:edge2.test'])];
+    const first = await bring(one, `edge1.test:${port};alias`);
+    const second = await bring(other, `edge2.test:${port};alias`, 'edge2.test');
+    await comesTo(one, first.aor, first.path);
+    await comesTo(other, second.aor, second.path);
   });
 
   it.each([
