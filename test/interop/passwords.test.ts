@@ -49,20 +49,22 @@ describe.skipIf(missing.length > 0).each(['udp', 'tcp'] as const)('with password
     expect(anna.trace).toMatch(/^Authorization: Digest.*response="[0-9a-f]{32}"/m);
   });
 
-  it.runIf(transport === 'udp')('SIPp registers and calls by MD5, fifty times [3261-22-01]', async () => {
-    const host = freshHost();
-    const at = { host, port: await freePort(host) };
-    const sipp = await Sipp.start({
-      scenario: 'sipp-password.xml',
-      at,
-      to: server.address,
-      calls: 50,
-      rate: 50,
-      seconds: 20,
+  // its scenario is one for datagrams
+  if (transport === 'udp')
+    it('SIPp registers and calls by MD5, fifty times [3261-22-01]', async () => {
+      const host = freshHost();
+      const at = { host, port: await freePort(host) };
+      const sipp = await Sipp.start({
+        scenario: 'sipp-password.xml',
+        at,
+        to: server.address,
+        calls: 50,
+        rate: 50,
+        seconds: 20,
+      });
+      expect(await sipp.ended, sipp.story).toBe(0);
+      await sipp.stop();
     });
-    expect(await sipp.ended, sipp.story).toBe(0);
-    await sipp.stop();
-  });
 
   it('linphone registers by SHA-256 [3261-22-01 8760-2.4-01 8760-2.6-02]', async () => {
     await lin.registered();
