@@ -83,6 +83,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
   #loose: Promise<LooseFlow | undefined> | undefined;
   readonly #end = new AbortController();
   #state: 'new' | 'started' | 'stopped' = 'new';
+  #stopped: Promise<void> | undefined;
 
   constructor(options: UserAgentOptions) {
     super();
@@ -172,9 +173,17 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     });
   }
 
-  /** Takes the bindings away and closes all flows. What is under way fails with code `transport`. */
-  async stop({ remove = true }: { remove?: boolean } = {}): Promise<void> {
-    if (this.#state === 'stopped') return;
+  /**
+   * Takes the bindings away and closes all flows. What is under way fails with code `transport`. Another call waits for
+   * the same end; with `remove: false` it does not let that wait for any proxy.
+   */
+  stop({ remove = true }: { remove?: boolean } = {}): Promise<void> {
+    this.#stopped ??= this.#stop(remove);
+    if (!remove) for (const flow of this.#flows) flow.close();
+    return this.#stopped;
+  }
+
+  async #stop(remove: boolean): Promise<void> {
     const started = this.#state === 'started';
     this.#state = 'stopped';
     this.#retry.drop();

@@ -410,6 +410,21 @@ describe('the end of a registration', () => {
     expect(edges[1].arrivals.filter(isRequest('REGISTER'))).toEqual([]);
   });
 
+  it('is waited for by each who stops, until one of them no longer wants it', async () => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    await registered(phone, edge);
+    const ended: string[] = [];
+    const first = phone.agent.stop().then(() => ended.push('first'));
+    const second = phone.agent.stop().then(() => ended.push('second'));
+    await edge.next(isRequest('REGISTER'));
+    await phone.advance(5);
+    expect(ended).toEqual([]);
+    await phone.agent.stop({ remove: false });
+    await Promise.all([first, second]);
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+  });
+
   it('of all devices is Contact: * and nothing else [UA-4.2.3-02]', async () => {
     const edge = await desk.tcp();
     const phone = desk.phone([edge]);
