@@ -3,9 +3,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { UdpAgent } from '../harness/agent.ts';
 import { Command, run } from '../harness/command.ts';
 import { userLine } from '../harness/digest.ts';
 import { Holdfast } from '../harness/holdfast.ts';
+import { isRequest } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
 import { boundByPassword, DOMAIN, statusOf } from '../harness/registrar.ts';
 
@@ -147,6 +149,25 @@ describe('one message', () => {
     await milo.printed(/^from sip:dora@example\.test: hello there$/m);
     const observer = keep(await server.udp());
     expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
+  });
+
+  it('ends soon after its answer, though another proxy says nothing at all', async () => {
+    await phoneOf('milo');
+    const host = freshHost();
+    const silent = keep(await UdpAgent.open({ host, port: await freePort(host), name: 'silent proxy' }));
+    const words = wordsOf(
+      'dora',
+      '--to',
+      aorOf('milo'),
+      '--message',
+      'hello',
+      '--proxy',
+      `sip:${host}:${silent.port}`,
+    );
+    // Timer F of the other's REGISTER is longer than this test may take
+    const { code, stdout } = await run(words);
+    expect([code, stdout]).toEqual([0, `${aorOf('milo')}: 200 OK\n`]);
+    expect(silent.arrivals.filter(isRequest('REGISTER')).length).toBeGreaterThan(0);
   });
 
   it('ends with 1 if nobody is there', async () => {
