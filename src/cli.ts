@@ -88,6 +88,8 @@ async function runPhone(words: string[]): Promise<never> {
       stderr,
       locate: located,
       interrupt: interrupted('SIGINT', 'SIGTERM'),
+      // so that the next one finds no listener any more, whichever way it comes
+      sendInterrupt: () => process.kill(process.pid, 'SIGINT'),
     }),
   );
 }

@@ -34,6 +34,8 @@ export interface Surroundings {
   locate: Locate;
   /** aborted by SIGINT and SIGTERM */
   interrupt: AbortSignal;
+  /** SIGINT to ourselves: what a terminal makes of ^C unless it is in raw mode */
+  sendInterrupt: () => void;
 }
 
 const REDRAW_MS = 1_000;
@@ -152,15 +154,14 @@ async function sendOne(
 
 async function stay({ agent, aor, proxies }: Task, around: Surroundings): Promise<number> {
   const status = new Status(proxies);
-  const typed = new AbortController();
-  const over = AbortSignal.any([around.interrupt, typed.signal]);
+  const { interrupt } = around;
   let sending: Promise<void> = Promise.resolve();
   const screen = new Screen(around.stdin, around.stdout, {
     // one after the other, so that they arrive in the order in which they were typed
     onLine: (line) => {
       sending = sending.then(() => sendLine(line, agent, screen));
     },
-    onInterrupt: () => typed.abort(),
+    onInterrupt: around.sendInterrupt,
   });
   const block = () => status.lines(performance.now());
   const redraw = () => screen.show(block());
@@ -176,7 +177,8 @@ async function stay({ agent, aor, proxies }: Task, around: Surroundings): Promis
   const timer = setInterval(redraw, REDRAW_MS);
   void answer(agent, screen);
   agent.start().catch(() => {}); // it ends with `stop` alone
-  if (!over.aborted) await new Promise((resolve) => over.addEventListener('abort', resolve, { once: true }));
+  if (!interrupt.aborted)
+    await new Promise((resolve) => interrupt.addEventListener('abort', resolve, { once: true }));
   clearInterval(timer);
   screen.close();
   await end(agent);
