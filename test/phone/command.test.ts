@@ -81,6 +81,14 @@ describe('two at work', () => {
     expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
   });
 
+  it('are unregistered too when whoever reads their output goes away', async () => {
+    const dora = await phoneOf('dora');
+    dora.unread();
+    expect(await dora.ended).toMatchObject({ code: 0, stderr: '' }); // the next keep-alive is a line
+    const observer = keep(await server.udp());
+    expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
+  });
+
   it('print no control characters of a peer, answer OPTIONS, and refuse what they cannot do', async () => {
     const dora = await phoneOf('dora');
     const caller = keep(await server.udp({ host: '127.0.0.1' }));
@@ -185,6 +193,29 @@ describe('one message', () => {
     expect(stderr).toContain(`${proxyOf(server)} (reg-id 1): failed: answered 401\n`);
     expect(stderr).toMatch(/sip:milo@example\.test: not registered so far\n$/);
     expect(code).toBe(1);
+  });
+});
+
+describe('a check', () => {
+  const checking = () => {
+    const words = [proxyOf(server), '--aor', aorOf('dora'), '--password-file', passwordFile];
+    return keep(new Command(['check', ...words, '--slow'])); // one of the rules is silent for Flow-Timer
+  };
+  const bound = async () => boundByPassword(keep(await server.udp()), aorOf('dora'), PASSWORD);
+
+  it('ends when nobody reads its output, and leaves no binding behind', async () => {
+    const check = checking();
+    check.unread();
+    expect(await check.ended).toMatchObject({ code: 130, stderr: '' });
+    expect(await bound()).toEqual([]);
+  });
+
+  it('ends by SIGTERM as by SIGINT', async () => {
+    const check = checking();
+    await check.printed(/ pass /);
+    check.kill('SIGTERM');
+    expect(await check.ended).toMatchObject({ code: 130, stderr: '' });
+    expect(await bound()).toEqual([]);
   });
 });
 
