@@ -174,6 +174,7 @@ export class OutboundFlow implements Way {
   close(): void {
     this.state = 'idle';
     this.#drop();
+    this.registration.lost();
     this.#removed?.();
     this.#removed = undefined;
   }

@@ -188,6 +188,18 @@ describe('a device that gets another address', () => {
     expect(second.from).not.toEqual(first.from);
     await phone.event('registered');
   });
+
+  it('asks for outbound anew, though the proxy of the old one did not do it', async () => {
+    const edge = answering(await desk.tcp());
+    const phone = desk.phone([edge]);
+    await registered(phone, edge, { outbound: false });
+    phone.agent.networkChanged();
+    await phone.advance(0.02);
+    const { message } = await accept(edge);
+    expect(message.fields('Contact')[0]).toMatch(/;reg-id=1$/);
+    expect(message.header('Supported')).toContain('outbound');
+    await phone.event('registered');
+  });
 });
 
 describe('an agent that is stopped', () => {
