@@ -123,7 +123,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
             keepAlive: ({ member: { uri, regId } }, state) => this.emit('keepAlive', { uri, regId, state }),
             registered: (flow, { outbound, expect }) => {
               if (this.#state !== 'started') return;
-              this.#set.registered(member, expect);
+              this.#set.registered(member, expect, this.#agenda.now());
               this.#firstUp.resolve();
               this.#tell(flow, { state: 'registered', outbound });
             },
