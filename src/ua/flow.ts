@@ -264,6 +264,7 @@ export class OutboundFlow implements Way {
       ],
       body,
     };
+    this.#asking = true; // before: it may fail while it is sent, which ends that
     const sent = exchanges.send(
       draft,
       this,
@@ -280,8 +281,7 @@ export class OutboundFlow implements Way {
       },
       true, // 6223-4.3-01
     );
-    if (sent) this.#asking = true;
-    else this.#failed('no-answer');
+    if (!sent) this.#failed('no-answer');
   }
 
   #takeAway(): void {
