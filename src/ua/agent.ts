@@ -216,6 +216,11 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         this.#tell(flow, { state: 'lost', cause: 'network-changed', retryIn: 0 });
       flow.close();
     }
+    this.#loose?.then(
+      (loose) => loose?.close(),
+      () => {},
+    );
+    this.#loose = undefined;
     this.#set.restart(this.#agenda.now());
     this.#attempt();
   }
@@ -327,6 +332,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
   }
 
   #attempt(): void {
+    if (this.#state !== 'started') return; // a listener may have stopped it
     for (const member of this.#set.due(this.#agenda.now()))
       this.#flows.find((flow) => flow.member === member)?.attempt();
     this.#retry.set(this.#set.nextDue());
@@ -337,14 +343,19 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     if (this.#state !== 'started') throw new UserAgentError('stopped', 'the user agent does not run');
     const [flow] = this.#up();
     if (flow) return flow;
-    const closed = () => {
-      this.#loose = undefined;
-    };
-    this.#loose ??= LooseFlow.open(this.#settings, this.#agenda, this.#exchanges, closed, this.#end.signal);
+    this.#loose ??= this.#openLoose();
     const loose = await this.#loose;
-    if (!loose) this.#loose = undefined;
     if (!loose?.connection) throw new UserAgentError('no-flow', 'none of the proxies can be reached');
     return loose;
+  }
+
+  #openLoose(): Promise<LooseFlow | undefined> {
+    const over = () => {
+      if (this.#loose === opening) this.#loose = undefined;
+    };
+    const opening = LooseFlow.open(this.#settings, this.#agenda, this.#exchanges, over, this.#end.signal);
+    opening.then((loose) => loose ?? over(), over);
+    return opening;
   }
 
   #drafts(method: string, uri: string, way: Way, { headers, body }: { headers: HeaderList; body: Buffer }) {
