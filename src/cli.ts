@@ -48,10 +48,18 @@ async function setPassword(words: string[]): Promise<never> {
   process.exit(0);
 }
 
-/** The first interrupt ends a command in order, the second one at once. */
-function interrupted(...signals: NodeJS.Signals[]): AbortSignal {
+/**
+ * The first interrupt ends a command in order, the second one at once. `output`: that whoever reads it goes away is one
+ * too, and told again by each line that follows.
+ */
+function interrupted(signals: NodeJS.Signals[], output?: NodeJS.WriteStream): AbortSignal {
   const interrupt = new AbortController();
-  for (const signal of signals) process.once(signal, () => interrupt.abort());
+  const end = () => {
+    for (const signal of signals) process.off(signal, end);
+    interrupt.abort();
+  };
+  for (const signal of signals) process.on(signal, end);
+  output?.on('error', end);
   return interrupt.signal;
 }
 
@@ -60,7 +68,7 @@ async function moveBindings(words: string[]): Promise<never> {
   const { env, stdin, stdout, stderr } = process;
   // a server has no use for it, nor for a store's client in its main thread
   const { bindings } = await import('./transfer/command.ts');
-  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted('SIGINT') }));
+  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted(['SIGINT']) }));
 }
 
 /** `holdfast check` */
@@ -70,8 +78,8 @@ async function checkEdge(words: string[]): Promise<never> {
     import('./check/command.ts'),
     import('./main/located.ts'),
   ]);
-  const code = await check(words, { stdout, stderr, locate: located, interrupt: interrupted('SIGINT') });
-  return exited(code);
+  const interrupt = interrupted(['SIGINT', 'SIGTERM'], stdout);
+  return exited(await check(words, { stdout, stderr, locate: located, interrupt }));
 }
 
 /** `holdfast ua` */
@@ -87,7 +95,9 @@ async function runPhone(words: string[]): Promise<never> {
       stdout,
       stderr,
       locate: located,
-      interrupt: interrupted('SIGINT', 'SIGTERM'),
+      interrupt: interrupted(['SIGINT', 'SIGTERM'], stdout),
+      // so that the next one finds no listener any more, whichever way it comes
+      sendInterrupt: () => process.kill(process.pid, 'SIGINT'),
     }),
   );
 }

@@ -46,7 +46,7 @@ export function json(edge: string, aor: string, findings: readonly Finding[]): s
     level,
     title,
     result: verdict,
-    seen,
+    seen: printable(seen), // JSON leaves C1 controls and what turns a line around as they are
   }));
   return `${JSON.stringify({ edge, aor, ...sumOf(findings), results }, undefined, 2)}\n`;
 }

@@ -32,11 +32,15 @@ export interface Surroundings {
   stdout: Output;
   stderr: Output;
   locate: Locate;
-  /** aborted by SIGINT and SIGTERM */
+  /** aborted by SIGINT, SIGTERM and an error of `stdout` */
   interrupt: AbortSignal;
+  /** SIGINT to ourselves: what a terminal makes of ^C unless it is in raw mode */
+  sendInterrupt: () => void;
 }
 
 const REDRAW_MS = 1_000;
+/** for the proxies to take the bindings away; over UDP room for three repetitions */
+const STOP_MS = 4_000;
 
 interface Task {
   agent: UserAgent;
@@ -111,6 +115,13 @@ function contentOf(file: string): string {
   }
 }
 
+/** Who waits for a result does not wait 32 s more for a proxy that is silent. */
+async function end(agent: UserAgent): Promise<void> {
+  const late = setTimeout(() => agent.stop({ remove: false }), STOP_MS);
+  await agent.stop();
+  clearTimeout(late);
+}
+
 const answerText = ({ status, reason }: Incoming): string => printable(`${status} ${reason}`.trim());
 
 async function sendOne(
@@ -137,21 +148,20 @@ async function sendOne(
     stderr.write(`${to}: ${error.message}\n`);
     return 1;
   } finally {
-    await agent.stop();
+    await end(agent);
   }
 }
 
 async function stay({ agent, aor, proxies }: Task, around: Surroundings): Promise<number> {
   const status = new Status(proxies);
-  const typed = new AbortController();
-  const end = AbortSignal.any([around.interrupt, typed.signal]);
+  const { interrupt } = around;
   let sending: Promise<void> = Promise.resolve();
   const screen = new Screen(around.stdin, around.stdout, {
     // one after the other, so that they arrive in the order in which they were typed
     onLine: (line) => {
       sending = sending.then(() => sendLine(line, agent, screen));
     },
-    onInterrupt: () => typed.abort(),
+    onInterrupt: around.sendInterrupt,
   });
   const block = () => status.lines(performance.now());
   const redraw = () => screen.show(block());
@@ -167,10 +177,11 @@ async function stay({ agent, aor, proxies }: Task, around: Surroundings): Promis
   const timer = setInterval(redraw, REDRAW_MS);
   void answer(agent, screen);
   agent.start().catch(() => {}); // it ends with `stop` alone
-  if (!end.aborted) await new Promise((resolve) => end.addEventListener('abort', resolve, { once: true }));
+  if (!interrupt.aborted)
+    await new Promise((resolve) => interrupt.addEventListener('abort', resolve, { once: true }));
   clearInterval(timer);
   screen.close();
-  await agent.stop();
+  await end(agent);
   around.stdout.write('unregistered\n');
   return 0;
 }

@@ -46,7 +46,7 @@ export class Screen {
     });
     this.#reader.on('SIGINT', onInterrupt);
     this.#reader.on('close', () => {
-      if (this.isLive) onInterrupt(); // ^D
+      if (this.isLive && !this.#closed) onInterrupt(); // ^D
     });
   }
 

@@ -83,6 +83,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
   #loose: Promise<LooseFlow | undefined> | undefined;
   readonly #end = new AbortController();
   #state: 'new' | 'started' | 'stopped' = 'new';
+  #stopped: Promise<void> | undefined;
 
   constructor(options: UserAgentOptions) {
     super();
@@ -122,7 +123,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
             keepAlive: ({ member: { uri, regId } }, state) => this.emit('keepAlive', { uri, regId, state }),
             registered: (flow, { outbound, expect }) => {
               if (this.#state !== 'started') return;
-              this.#set.registered(member, expect);
+              this.#set.registered(member, expect, this.#agenda.now());
               this.#firstUp.resolve();
               this.#tell(flow, { state: 'registered', outbound });
             },
@@ -172,9 +173,17 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     });
   }
 
-  /** Takes the bindings away and closes all flows. What is under way fails with code `transport`. */
-  async stop({ remove = true }: { remove?: boolean } = {}): Promise<void> {
-    if (this.#state === 'stopped') return;
+  /**
+   * Takes the bindings away and closes all flows. What is under way fails with code `transport`. Another call waits for
+   * the same end; with `remove: false` it does not let that wait for any proxy.
+   */
+  stop({ remove = true }: { remove?: boolean } = {}): Promise<void> {
+    this.#stopped ??= this.#stop(remove);
+    if (!remove) for (const flow of this.#flows) flow.close();
+    return this.#stopped;
+  }
+
+  async #stop(remove: boolean): Promise<void> {
     const started = this.#state === 'started';
     this.#state = 'stopped';
     this.#retry.drop();
@@ -207,6 +216,11 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
         this.#tell(flow, { state: 'lost', cause: 'network-changed', retryIn: 0 });
       flow.close();
     }
+    this.#loose?.then(
+      (loose) => loose?.close(),
+      () => {},
+    );
+    this.#loose = undefined;
     this.#set.restart(this.#agenda.now());
     this.#attempt();
   }
@@ -318,6 +332,7 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
   }
 
   #attempt(): void {
+    if (this.#state !== 'started') return; // a listener may have stopped it
     for (const member of this.#set.due(this.#agenda.now()))
       this.#flows.find((flow) => flow.member === member)?.attempt();
     this.#retry.set(this.#set.nextDue());
@@ -328,14 +343,19 @@ export class UserAgent extends EventEmitter<UserAgentEventMap> {
     if (this.#state !== 'started') throw new UserAgentError('stopped', 'the user agent does not run');
     const [flow] = this.#up();
     if (flow) return flow;
-    const closed = () => {
-      this.#loose = undefined;
-    };
-    this.#loose ??= LooseFlow.open(this.#settings, this.#agenda, this.#exchanges, closed, this.#end.signal);
+    this.#loose ??= this.#openLoose();
     const loose = await this.#loose;
-    if (!loose) this.#loose = undefined;
     if (!loose?.connection) throw new UserAgentError('no-flow', 'none of the proxies can be reached');
     return loose;
+  }
+
+  #openLoose(): Promise<LooseFlow | undefined> {
+    const over = () => {
+      if (this.#loose === opening) this.#loose = undefined;
+    };
+    const opening = LooseFlow.open(this.#settings, this.#agenda, this.#exchanges, over, this.#end.signal);
+    opening.then((loose) => loose ?? over(), over);
+    return opening;
   }
 
   #drafts(method: string, uri: string, way: Way, { headers, body }: { headers: HeaderList; body: Buffer }) {

@@ -81,6 +81,8 @@ export abstract class StreamConnection implements Connection {
   /** octets of an unfinished message, with one more for the sentinel */
   #kept = Buffer.alloc(0);
   #length = 0;
+  readonly #waiting: Buffer[] = [];
+  #reading = false;
   #open = false;
   #ended = false;
   #closing = false;
@@ -144,6 +146,19 @@ export abstract class StreamConnection implements Connection {
 
   #read(chunk: Buffer): void {
     if (this.#ended) return;
+    // what a handler writes may be answered while it is written: after the octets at hand, which lie in #kept
+    this.#waiting.push(chunk);
+    if (this.#reading) return;
+    this.#reading = true;
+    try {
+      for (let next = this.#waiting.shift(); next && !this.#ended; next = this.#waiting.shift())
+        this.#dealWith(next);
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  #dealWith(chunk: Buffer): void {
     if (this.#length + chunk.length + 1 > this.#kept.length) {
       const larger = Buffer.alloc(Math.max(2 * this.#kept.length, this.#length + chunk.length + 1, 4096));
       this.#kept.copy(larger, 0, 0, this.#length);

@@ -174,6 +174,7 @@ export class OutboundFlow implements Way {
   close(): void {
     this.state = 'idle';
     this.#drop();
+    this.registration.lost();
     this.#removed?.();
     this.#removed = undefined;
   }
@@ -263,6 +264,7 @@ export class OutboundFlow implements Way {
       ],
       body,
     };
+    this.#asking = true; // before: it may fail while it is sent, which ends that
     const sent = exchanges.send(
       draft,
       this,
@@ -279,8 +281,7 @@ export class OutboundFlow implements Way {
       },
       true, // 6223-4.3-01
     );
-    if (sent) this.#asking = true;
-    else this.#failed('no-answer');
+    if (!sent) this.#failed('no-answer');
   }
 
   #takeAway(): void {

@@ -4,8 +4,9 @@
  * tells it what happened, with the time, and asks what is due.
  *
  * A flow is a success, and clears its counter, when its registration succeeded and, where keep-alives are in use, one
- * of them was answered since. Before that its loss counts as one more failure, so that a proxy which accepts and
- * closes at once is not dialled in a loop. The loss of a proven flow is answered by an attempt at once.
+ * of them was answered since; where they are not, which is where outbound is not, when it has lasted for the base-time
+ * of a set that is down. Before that its loss counts as one more failure, so that a proxy which accepts and closes at
+ * once is not dialled in a loop. The loss of a proven flow is answered by an attempt at once.
  *
  * "Up" is registered: a first attempt that is still under way keeps nobody reachable, so it does not raise the base
  * time of the others (UA-4.5-09).
@@ -22,6 +23,8 @@ export interface Member {
   up: boolean;
   /** registered and, where keep-alives are in use, heard from since */
   proven: boolean;
+  /** when a flow without keep-alives is proven by its age; else Infinity */
+  provenAt: number;
   /** the proxy was reached and will not take an outbound registration (439): no outage for the others (UA-4.2.1-22) */
   refused: boolean;
   /** refreshes in a row that were refused for now; and those of them that came when the binding was over */
@@ -61,6 +64,7 @@ export class FlowSet {
       failures: 0,
       up: false,
       proven: false,
+      provenAt: Infinity,
       refused: false,
       deferrals: 0,
       lapsed: 0,
@@ -86,12 +90,13 @@ export class FlowSet {
   }
 
   /** A 2xx to its REGISTER. `keepAlives`: answers to keep-alives are expected on this flow. */
-  registered(member: Member, keepAlives: boolean): void {
+  registered(member: Member, keepAlives: boolean, now: number): void {
+    this.#age(member, now);
     member.up = true;
     member.refused = false;
     member.deferrals = member.lapsed = 0;
     member.dueAt = Infinity;
-    if (!keepAlives) this.heard(member);
+    member.provenAt = keepAlives ? Infinity : Math.min(member.provenAt, now + this.#times.allDown * 1000);
   }
 
   /** A keep-alive was answered. */
@@ -103,8 +108,8 @@ export class FlowSet {
 
   /** Registering did not succeed, or the flow under it went away before it had. When the next attempt is due. */
   attemptFailed(member: Member, now: number, { retryAfter, outage = true }: FailedAttempt = {}): number {
-    member.up = false;
-    member.proven = false;
+    this.#age(member, now);
+    this.#down(member);
     member.refused = !outage;
     // 4.2.1: the first 503 with Retry-After is taken at its word, 0 included; from then on it can only lengthen.
     const trusted = retryAfter !== undefined && member.failures === 0;
@@ -117,9 +122,9 @@ export class FlowSet {
 
   /** The flow of a registered member is gone. When the next attempt is due. */
   lost(member: Member, now: number): number {
+    this.#age(member, now);
     if (!member.proven) return this.attemptFailed(member, now);
-    member.up = false;
-    member.proven = false;
+    this.#down(member);
     member.dueAt = now; // UA-4.5-02
     return now;
   }
@@ -140,9 +145,20 @@ export class FlowSet {
   /** The device has another address: no fault of any proxy, and no reason to wait, as after a boot. The counters stay. */
   restart(now: number): void {
     for (const member of this.members) {
-      member.up = false;
-      member.proven = false;
+      this.#age(member, now);
+      this.#down(member);
       member.dueAt = now;
     }
+  }
+
+  #down(member: Member): void {
+    member.up = false;
+    member.proven = false;
+    member.provenAt = Infinity;
+  }
+
+  /** Before anything that asks whether the flow is proven: it may have become so by itself. */
+  #age(member: Member, now: number): void {
+    if (now >= member.provenAt) this.heard(member);
   }
 }

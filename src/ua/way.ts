@@ -111,7 +111,9 @@ export class LooseFlow implements Way {
     const { localAddress, dials } = settings;
     return new Promise((resolve) => {
       let open = false;
+      const abort = () => connection.close();
       const end = () => {
+        signal.removeEventListener('abort', abort);
         timer?.drop();
         this.#pulse?.stop();
         this.connection = undefined;
@@ -119,7 +121,7 @@ export class LooseFlow implements Way {
         if (open) onClosed(this);
         else resolve(false);
       };
-      const timer: Timer | undefined = agenda.timer(() => connection.close());
+      const timer: Timer | undefined = agenda.timer(abort);
       const connection = dials[target.transport](
         target,
         {
@@ -147,7 +149,7 @@ export class LooseFlow implements Way {
         { localAddress, domain },
       );
       timer?.set(agenda.now() + CONNECT_MS);
-      signal.addEventListener('abort', () => connection.close(), { once: true });
+      signal.addEventListener('abort', abort, { once: true });
     });
   }
 }

@@ -43,6 +43,11 @@ export class Command {
     this.#child.stdin?.write(text);
   }
 
+  /** Whoever reads its output goes away, as `head` does. */
+  unread(): void {
+    this.#child.stdout?.destroy();
+  }
+
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }

@@ -3,9 +3,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { UdpAgent } from '../harness/agent.ts';
 import { Command, run } from '../harness/command.ts';
 import { userLine } from '../harness/digest.ts';
 import { Holdfast } from '../harness/holdfast.ts';
+import { isRequest } from '../harness/inbox.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
 import { boundByPassword, DOMAIN, statusOf } from '../harness/registrar.ts';
 
@@ -61,8 +63,11 @@ describe('two at work', () => {
   it('send each other what is typed, one line for an event, and are unregistered by an interrupt', async () => {
     const [dora, milo] = await Promise.all([phoneOf('dora'), phoneOf('milo')]);
     dora.type(`${aorOf('milo')} grüße\n${aorOf('milo')}   noch eins \n`);
-    await milo.printed(/^from sip:dora@example\.test: grüße\nfrom sip:dora@example\.test: noch eins$/m);
-    await dora.printed(/(^to sip:milo@example\.test: 200 OK$\s*){2}/m);
+    // what comes between is of the keep-alives
+    await milo.printed(
+      /^from sip:dora@example\.test: grüße\n(?:.*keep-alive.*\n)*from sip:dora@example\.test: noch eins$/m,
+    );
+    await dora.printed(/(?:^to sip:milo@example\.test: 200 OK\n(?:.*keep-alive.*\n)*){2}/m);
     milo.type('who is it\n');
     await milo.printed(/^to send a message: sip:WHO TEXT$/m);
     await dora.printed(/\(reg-id 1\): keep-alive answered in [\d.]+ ms/);
@@ -72,6 +77,14 @@ describe('two at work', () => {
       expect(stdout).toMatch(/unregistered\n$/);
       expect(code).toBe(0);
     }
+    const observer = keep(await server.udp());
+    expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
+  });
+
+  it('are unregistered too when whoever reads their output goes away', async () => {
+    const dora = await phoneOf('dora');
+    dora.unread();
+    expect(await dora.ended).toMatchObject({ code: 0, stderr: '' }); // the next keep-alive is a line
     const observer = keep(await server.udp());
     expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
   });
@@ -146,6 +159,25 @@ describe('one message', () => {
     expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
   });
 
+  it('ends soon after its answer, though another proxy says nothing at all', async () => {
+    await phoneOf('milo');
+    const host = freshHost();
+    const silent = keep(await UdpAgent.open({ host, port: await freePort(host), name: 'silent proxy' }));
+    const words = wordsOf(
+      'dora',
+      '--to',
+      aorOf('milo'),
+      '--message',
+      'hello',
+      '--proxy',
+      `sip:${host}:${silent.port}`,
+    );
+    // Timer F of the other's REGISTER is longer than this test may take
+    const { code, stdout } = await run(words);
+    expect([code, stdout]).toEqual([0, `${aorOf('milo')}: 200 OK\n`]);
+    expect(silent.arrivals.filter(isRequest('REGISTER')).length).toBeGreaterThan(0);
+  });
+
   it('ends with 1 if nobody is there', async () => {
     const { code, stdout } = await run(wordsOf('dora', '--to', aorOf('milo'), '--message', 'hello'));
     expect([code, stdout]).toEqual([1, `${aorOf('milo')}: 480 Temporarily Unavailable\n`]);
@@ -161,6 +193,29 @@ describe('one message', () => {
     expect(stderr).toContain(`${proxyOf(server)} (reg-id 1): failed: answered 401\n`);
     expect(stderr).toMatch(/sip:milo@example\.test: not registered so far\n$/);
     expect(code).toBe(1);
+  });
+});
+
+describe('a check', () => {
+  const checking = () => {
+    const words = [proxyOf(server), '--aor', aorOf('dora'), '--password-file', passwordFile];
+    return keep(new Command(['check', ...words, '--slow'])); // one of the rules is silent for Flow-Timer
+  };
+  const bound = async () => boundByPassword(keep(await server.udp()), aorOf('dora'), PASSWORD);
+
+  it('ends when nobody reads its output, and leaves no binding behind', async () => {
+    const check = checking();
+    check.unread();
+    expect(await check.ended).toMatchObject({ code: 130, stderr: '' });
+    expect(await bound()).toEqual([]);
+  });
+
+  it('ends by SIGTERM as by SIGINT', async () => {
+    const check = checking();
+    await check.printed(/ pass /);
+    check.kill('SIGTERM');
+    expect(await check.ended).toMatchObject({ code: 130, stderr: '' });
+    expect(await bound()).toEqual([]);
   });
 });
 

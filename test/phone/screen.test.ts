@@ -2,6 +2,7 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { phone } from '../../src/phone/command.ts';
 import { Screen } from '../../src/phone/screen.ts';
 import { Status } from '../../src/phone/status.ts';
 
@@ -106,10 +107,35 @@ describe('at a terminal', () => {
     ['^C', '\u0003'],
     ['^D', '\u0004'],
   ])('tells %s', async (_name, key) => {
-    const { input, interrupts } = await live();
+    const { input, screen, interrupts } = await live();
     input.write(key);
     await setImmediate();
-    expect(interrupts()).toBeGreaterThan(0);
+    screen.close(); // which is no second one: that would end the process at once
+    expect(interrupts()).toBe(1);
+  });
+});
+
+describe('the command at a terminal', () => {
+  it('makes the signal of ^C that raw mode keeps back, once, and ends by it', async () => {
+    const stdin = keyboard();
+    const stdout = new Terminal();
+    const signal = new AbortController();
+    let sent = 0;
+    const ended = phone(['--aor', 'sip:dora@example.test', '--proxy', 'sip:edge.test'], {
+      stdin,
+      stdout,
+      stderr: new PassThrough(),
+      locate: async () => ({ targets: [], failure: '', ttl: 1 }),
+      interrupt: signal.signal,
+      sendInterrupt: () => {
+        sent++;
+        signal.abort();
+      },
+    });
+    stdin.write('\u0003');
+    expect(await ended).toBe(0);
+    expect(sent).toBe(1);
+    expect(stdout.screen).toContain('unregistered');
   });
 });
 

@@ -188,6 +188,56 @@ describe('a device that gets another address', () => {
     expect(second.from).not.toEqual(first.from);
     await phone.event('registered');
   });
+
+  it('asks for outbound anew, though the proxy of the old one did not do it', async () => {
+    const edge = answering(await desk.tcp());
+    const phone = desk.phone([edge]);
+    await registered(phone, edge, { outbound: false });
+    phone.agent.networkChanged();
+    await phone.advance(0.02);
+    const { message } = await accept(edge);
+    expect(message.fields('Contact')[0]).toMatch(/;reg-id=1$/);
+    expect(message.header('Supported')).toContain('outbound');
+    await phone.event('registered');
+  });
+
+  it('sends over a new flow too what goes without a registration', async () => {
+    const edge = await desk.udp();
+    const phone = desk.phone([edge]);
+    phone.start();
+    const refuse = async () => {
+      edge.reply(await edge.next(isRequest('REGISTER')), 403, 'Forbidden');
+      await phone.event('failed');
+    };
+    const sent = async () => {
+      const answer = phone.agent.request('MESSAGE', 'sip:bob@example.test');
+      const got = await edge.next(isRequest('MESSAGE'));
+      edge.reply(got, 200, 'OK');
+      await answer;
+      return got.from.port;
+    };
+    await refuse();
+    const before = await sent();
+    phone.agent.networkChanged();
+    const after = await sent();
+    expect(after).not.toBe(before);
+    await phone.advance(0.02);
+    await refuse();
+    expect(await sent()).toBe(after); // the end of the old one is not that of the new one
+  });
+
+  it('and is stopped by whoever hears of it opens nothing', async () => {
+    const edge = answering(await desk.tcp());
+    const phone = desk.phone([edge]);
+    await registered(phone, edge);
+    const [connection] = edge.connections;
+    phone.agent.once('flow', () => phone.agent.stop({ remove: false }));
+    phone.agent.networkChanged();
+    await connection.closed;
+    await phone.advance(1);
+    expect(edge.connections).toEqual([]);
+    expect(edge.arrivals).toEqual([]);
+  });
 });
 
 describe('an agent that is stopped', () => {

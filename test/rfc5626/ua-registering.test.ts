@@ -1,6 +1,9 @@
 /** What the user agent's REGISTER says, over which flow it goes, and what the answers make it do: RFC 5626 4.1, 4.2. */
+import { Duplex } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Endpoint } from '../../src/net/endpoint.ts';
+import { type Dial, overStream } from '../../src/ua/connection.ts';
+import { TCP } from '../../src/wire/via.ts';
 import { isRequest } from '../harness/inbox.ts';
 import { accept, answering, Desk, grant, proxyUri, registered } from '../harness/phone.ts';
 import { parseNameAddr } from '../harness/sip.ts';
@@ -408,6 +411,48 @@ describe('the end of a registration', () => {
     await phone.advance(0.2);
     await stopped;
     expect(edges[1].arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+  });
+
+  it('is waited for by each who stops, until one of them no longer wants it', async () => {
+    const edge = await desk.tcp();
+    const phone = desk.phone([edge]);
+    await registered(phone, edge);
+    const ended: string[] = [];
+    const first = phone.agent.stop().then(() => ended.push('first'));
+    const second = phone.agent.stop().then(() => ended.push('second'));
+    await edge.next(isRequest('REGISTER'));
+    await phone.advance(5);
+    expect(ended).toEqual([]);
+    await phone.agent.stop({ remove: false });
+    await Promise.all([first, second]);
+    expect(edge.arrivals.filter(isRequest('REGISTER'))).toEqual([]);
+  });
+
+  it('is reached too over a stream of the program that answers while it is written to', async () => {
+    const asked: string[] = [];
+    const dial: Dial = (_target, handler) => {
+      const stream = new Duplex({
+        read() {},
+        write(chunk: Buffer, _encoding, done) {
+          const request = chunk.toString();
+          asked.push(/^Expires: (\d+)/m.exec(request)?.[1] ?? '');
+          const own = request.split('\r\n').filter((row) => /^(Via|From|To|Call-ID|CSeq|Contact):/.test(row));
+          const status = asked.length === 1 ? '423 Interval Too Brief' : '200 OK';
+          done(); // before the answer: what that brings about is written at once
+          stream.push(
+            [`SIP/2.0 ${status}`, 'Min-Expires: 7200', ...own, 'Content-Length: 0\r\n\r\n'].join('\r\n'),
+          );
+        },
+      });
+      const connection = overStream(TCP, stream, handler);
+      setImmediate(() => connection.opened('192.0.2.1', 5060));
+      return connection;
+    };
+    const phone = desk.phone(['sip:192.0.2.9;transport=tcp'], { dials: { [TCP]: dial } });
+    phone.start();
+    await phone.event('registered');
+    await phone.agent.stop();
+    expect(asked).toEqual(['3600', '7200', '0']);
   });
 
   it('of all devices is Contact: * and nothing else [UA-4.2.3-02]', async () => {

@@ -30,7 +30,7 @@ describe('the outbound-proxy-set', () => {
   it('waits 90 to 180 s for one while another is up, 30 to 60 s when none is [UA-4.5-04]', () => {
     const set = setOf(2);
     const [a, b] = set.due(0);
-    set.registered(b, false);
+    set.registered(b, false, 0);
     expect(set.attemptFailed(a, 0)).toBe(90_000);
     const alone = setOf(2);
     const [c] = alone.due(0);
@@ -49,7 +49,7 @@ describe('the outbound-proxy-set', () => {
   it('tries at once after the loss of a flow that was a success, then with the delay [UA-4.5-02]', () => {
     const set = setOf(1);
     const [a] = set.due(0);
-    set.registered(a, true);
+    set.registered(a, true, 0);
     set.heard(a);
     expect(set.lost(a, 5_000)).toBe(5_000);
     expect(set.due(5_000)).toEqual([a]);
@@ -61,22 +61,36 @@ describe('the outbound-proxy-set', () => {
     const [a] = set.due(0);
     const waits: number[] = [];
     for (let n = 0; n < 5; n++) {
-      set.registered(a, true);
+      set.registered(a, true, 0);
       waits.push(set.lost(a, 0));
     }
     expect(waits).toEqual([30_000, 60_000, 120_000, 240_000, 480_000]);
-    set.registered(a, true);
+    set.registered(a, true, 0);
     set.heard(a);
     expect(a.failures).toBe(0);
   });
 
-  it('takes the 2xx alone for a success where no keep-alives are in use [UA-4.5-03]', () => {
+  it('takes a flow without keep-alives for a success after 30 s, and not by its 2xx', () => {
+    const set = setOf(1);
+    const [a] = set.due(0);
+    const waits: number[] = [];
+    for (const lasted of [0, 29_999, 30_000, 90_000]) {
+      set.registered(a, false, 1_000);
+      waits.push(set.lost(a, 1_000 + lasted) - 1_000 - lasted);
+    }
+    expect(waits).toEqual([30_000, 60_000, 0, 0]);
+    expect(a.failures).toBe(0);
+  });
+
+  it('counts those 30 s from the first 2xx of the flow, whatever ends it', () => {
     const set = setOf(1);
     const [a] = set.due(0);
     set.attemptFailed(a, 0);
-    set.registered(a, false);
-    expect(a.failures).toBe(0);
-    expect(set.lost(a, 9)).toBe(9);
+    set.registered(a, false, 0);
+    set.registered(a, false, 20_000);
+    expect(set.attemptFailed(a, 30_000) - 30_000).toBe(30_000); // the first failure in a row
+    set.registered(a, false, 60_000);
+    expect(set.lost(a, 60_001) - 60_001).toBe(60_000);
   });
 
   it('obeys Retry-After of a first 503, 0 too; later ones only lengthen the wait [UA-4.2.1-18 UA-4.5-08]', () => {
@@ -123,7 +137,7 @@ describe('the outbound-proxy-set', () => {
           const others = set.members.some((other) => other !== member && other.up);
           chance = at;
           now += 1_000;
-          if (what === 'registered') set.registered(member, true);
+          if (what === 'registered') set.registered(member, true, now);
           else if (what === 'heard') set.heard(member);
           else if (what === 'lost' && member.up && member.proven) expect(set.lost(member, now)).toBe(now);
           else {
