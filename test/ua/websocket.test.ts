@@ -217,7 +217,7 @@ describe('what it sends', () => {
     await answer;
   });
 
-  it('is sent once: no retransmission of a request or of a 2xx within T2 [7118-5-01]', async () => {
+  it('is sent once: no retransmission of a request [7118-5-01]', async () => {
     const { edge, phone } = await up();
     const answer = phone.agent.request('OPTIONS', 'sip:bob@example.test');
     const got = await edge.next(isRequest('OPTIONS'));
