@@ -20,10 +20,12 @@ afterEach(async () => {
   edge = undefined;
 });
 
-async function run(words: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+async function run(
+  words: string[],
+  interrupt = new AbortController().signal,
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   const printed = Promise.all([text(stdout), text(stderr)]);
-  const interrupt = new AbortController().signal;
   const code = await check(words, { stdout, stderr, locate: numericOnly, interrupt });
   stdout.end();
   stderr.end();
@@ -156,6 +158,20 @@ describe('an edge that is not there', () => {
     expect(stderr).toMatch(says);
     expect([code, stdout]).toEqual([1, '']);
   });
+
+  it.each(['udp', 'tcp'] as const)(
+    'over %s: and says nothing, an interrupt ends the wait',
+    async (transport) => {
+      const interrupt = new AbortController();
+      const silentTo = () => {
+        interrupt.abort();
+        return true;
+      };
+      edge = await SmallEdge.open(transport, { silentTo });
+      const ended = await run([edge.uri, ...AOR, '--timeout', '600'], interrupt.signal);
+      expect(ended).toEqual({ code: 130, stdout: '', stderr: '' });
+    },
+  );
 
   it('has a name that leads nowhere', async () => {
     const { code, stderr } = await run(['sip:edge.invalid;transport=tcp', ...AOR]);
