@@ -1,7 +1,8 @@
 /**
  * One measurement: the server is started, the flows are opened and registered, it is warmed up, and then for the time
  * of the measurement the work is done while the server's processor time is read at both ends. What is still in flight
- * at the end is waited for, so that each transaction is accounted for, but not counted in the rate.
+ * at the end is waited for, so that each transaction is accounted for, but not counted in the rate. In an open loop it is
+ * in the latencies: a server that stands still at the end is charged as for any other stall.
  */
 import { loadavg } from 'node:os';
 import { type Baseline, machine } from '../baseline.ts';
@@ -67,7 +68,7 @@ export interface Result {
   /** share of one core that the generator took: near 1 it was the limit, and not the server */
   generator: number;
   timeline: Point[];
-  /** [at most this many microseconds, transactions] */
+  /** [at most this many microseconds, transactions]; open loop: those in flight at the end too, as in `latency` */
   histogram: Array<[number, number]>;
   machine: Baseline['machine'];
   /** load averages before the start, from 1 to 15 minutes */

@@ -9,6 +9,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Generator } from '../../bench/load/generator.ts';
 import { type Load, parse } from '../../bench/load/options.ts';
 import { errorsOf } from '../../bench/load/tally.ts';
+import { Timeline } from '../../bench/load/timeline.ts';
 import { selfTest } from '../../src/native/available.ts';
 import { freshHost } from '../harness/ports.ts';
 
@@ -46,7 +47,7 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
     await generator.setUp(never).catch((error: Error) => {
       refusal = error.message;
     });
-    return { refusal, tally: generator.tally };
+    return { refusal, tally: generator.tally, generator };
   }
 
   it('counts a final response that is no 2xx as failed', async () => {
@@ -93,6 +94,30 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
     const { tally } = await registers(at, '--timeout', '2');
     expect(tally).toMatchObject({ begun: COUNT, answered: 1, misrouted: COUNT - 1 });
     expect(tally.lost).toBe(COUNT - 1);
+  });
+
+  it('charges a stall at the end to all that it delayed, in an open loop', async () => {
+    let held: (() => void)[] | undefined;
+    const at = await edge((request, { port, address }, socket) => {
+      const say = () => socket.send(answered(request, '200 OK'), port, address);
+      if (held) held.push(say);
+      else say();
+    });
+    const { generator } = await registers(at, '--rate', '100');
+    const timeline = new Timeline(200);
+    held = [];
+    const phase = { work: 'register', count: 20, seconds: 0.2, rate: 100, timeline } as const;
+    await generator.run(phase, never);
+    expect(generator.tally.answered).toBe(0);
+    const drained = generator.drain(never);
+    await vi.waitFor(() => expect(held).toHaveLength(generator.tally.begun), 10_000);
+    for (const say of held) say();
+    await drained;
+    const { begun, answered: good } = generator.tally;
+    expect([good, timeline.total().count]).toEqual([begun, begun]);
+    // the first one was due at the start
+    expect(timeline.total().max).toBeGreaterThanOrEqual(200_000);
+    expect(timeline.points().map(({ rate }) => rate)).toEqual([0, 0, 0, 0]);
   });
 
   it('counts the age of a request from when it was sent, in a process that is hours old', async () => {
