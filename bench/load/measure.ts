@@ -102,6 +102,7 @@ export async function measure(
     }
     const setUp = { ...opened(), tally: generator.tally, transactions: load.flows };
     const full = pss();
+    const standing = generator.alive;
     let part: Part = { ...setUp, timeline: new Timeline(load.duration * 1000) };
     let held: number | undefined;
     if (load.mode === 'idle') {
@@ -110,6 +111,7 @@ export async function measure(
       await generator.hold(load.duration, signal);
       const { cpu, seconds } = holding();
       held = cpu && cpu.total / seconds;
+      part.tally.closed += load.flows - generator.alive;
     } else {
       doing = 'warming up';
       await warmUp(load.mode, load, generator, signal);
@@ -122,7 +124,7 @@ export async function measure(
       ...figuresOf(part),
       held,
       alive: generator.alive,
-      memory: pid === undefined ? undefined : memoryFrom(empty, full, pss(), generator.alive),
+      memory: pid === undefined ? undefined : memoryFrom(empty, full, pss(), standing),
       machine: machine(),
       loadBefore,
     };
@@ -191,9 +193,10 @@ const useOf = (cpu: Cpu, transactions: number, seconds: number): CpuUse => ({
   threads: Object.fromEntries([...cpu.threads].map(([name, used]) => [name, used / seconds])),
 });
 
-const memoryFrom = (before: number, flows: number, after: number, alive: number): Memory => ({
+/** `standing`: flows, when the second reading was taken. */
+const memoryFrom = (before: number, flows: number, after: number, standing: number): Memory => ({
   before,
   flows,
   after,
-  perFlow: alive > 0 ? (flows - before) / alive : 0,
+  perFlow: standing > 0 ? (flows - before) / standing : 0,
 });

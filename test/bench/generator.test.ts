@@ -4,9 +4,10 @@
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer, type Socket as NetSocket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Generator } from '../../bench/load/generator.ts';
+import { measure } from '../../bench/load/measure.ts';
 import { type Load, parse } from '../../bench/load/options.ts';
 import { errorsOf } from '../../bench/load/tally.ts';
 import { Timeline } from '../../bench/load/timeline.ts';
@@ -94,6 +95,36 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
     const { tally } = await registers(at, '--timeout', '2');
     expect(tally).toMatchObject({ begun: COUNT, answered: 1, misrouted: COUNT - 1 });
     expect(tally.lost).toBe(COUNT - 1);
+  });
+
+  it('counts flows that are closed while they are held as closed', async () => {
+    const sockets: NetSocket[] = [];
+    let heard = 0;
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.on('error', () => {});
+      socket.on('data', (request) => {
+        socket.write(answered(request.toString('latin1'), '200 OK'), 'latin1');
+        if (++heard === COUNT) for (const each of sockets.slice(0, 3)) each.end();
+      });
+    });
+    const address = { host: freshHost(), port: 0 };
+    await new Promise<void>((resolve) => server.listen(address, resolve));
+    opened.push({ end: () => server.close() });
+    address.port = (server.address() as AddressInfo).port;
+    const words = ['--mode', 'idle', '--transport', 'tcp', '--flows', String(COUNT), '--duration', '1'];
+    const result = await measure(
+      parse(words, {}, 1000) as Load,
+      {
+        name: 'an edge',
+        address,
+        ca: undefined,
+        core: { host: freshHost(), port: 0 },
+        start: async () => ({ pid: process.pid, stop: async () => {} }),
+      },
+      never,
+    );
+    expect(result).toMatchObject({ transactions: COUNT, alive: COUNT - 3, errors: 3, tally: { closed: 3 } });
   });
 
   it('charges a stall at the end to all that it delayed, in an open loop', async () => {
