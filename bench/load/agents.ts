@@ -155,7 +155,7 @@ async function registration(): Promise<void> {
   );
   const took = monotonic() - began;
   if (!whole) failed.push(`${flows - up()} of ${flows} flows did not register in ${seconds(took)}`);
-  const rate = flows / (took / 1000);
+  const rate = up() / (took / 1000);
   const times = serverTime().map((time, i) => ((time - before.times[i]) / flows) * 1e6);
   const time = ((loadTime() - before.time) / flows) * 1e6;
   const memory = serverMemory();

@@ -386,9 +386,16 @@ export class Generator implements ClientEvents {
     }
     if (good) {
       this.#tally.answered++;
-      if (!this.#stopped) this.#phase?.timeline?.record(this.#now, (this.#now - begun) * 1000);
+      this.#time((this.#now - begun) * 1000);
     } else this.#tally.failed++;
     this.#freed(flow);
+  }
+
+  /** `us`: what an answer took. In a closed loop the time of the measurement is all that counts. */
+  #time(us: number): void {
+    const { timeline, rate = 0 } = this.#phase ?? {};
+    if (!this.#stopped) timeline?.record(this.#now, us);
+    else if (rate > 0) timeline?.recordLate(us);
   }
 
   #freed(flow: number): void {

@@ -1,7 +1,8 @@
 /**
  * One measurement: the server is started, the flows are opened and registered, it is warmed up, and then for the time
  * of the measurement the work is done while the server's processor time is read at both ends. What is still in flight
- * at the end is waited for, so that each transaction is accounted for, but not counted in the rate.
+ * at the end is waited for, so that each transaction is accounted for, but not counted in the rate. In an open loop it is
+ * in the latencies: a server that stands still at the end is charged as for any other stall.
  */
 import { loadavg } from 'node:os';
 import { type Baseline, machine } from '../baseline.ts';
@@ -67,7 +68,7 @@ export interface Result {
   /** share of one core that the generator took: near 1 it was the limit, and not the server */
   generator: number;
   timeline: Point[];
-  /** [at most this many microseconds, transactions] */
+  /** [at most this many microseconds, transactions]; open loop: those in flight at the end too, as in `latency` */
   histogram: Array<[number, number]>;
   machine: Baseline['machine'];
   /** load averages before the start, from 1 to 15 minutes */
@@ -101,6 +102,7 @@ export async function measure(
     }
     const setUp = { ...opened(), tally: generator.tally, transactions: load.flows };
     const full = pss();
+    const standing = generator.alive;
     let part: Part = { ...setUp, timeline: new Timeline(load.duration * 1000) };
     let held: number | undefined;
     if (load.mode === 'idle') {
@@ -109,6 +111,7 @@ export async function measure(
       await generator.hold(load.duration, signal);
       const { cpu, seconds } = holding();
       held = cpu && cpu.total / seconds;
+      part.tally.closed += load.flows - generator.alive;
     } else {
       doing = 'warming up';
       await warmUp(load.mode, load, generator, signal);
@@ -121,7 +124,7 @@ export async function measure(
       ...figuresOf(part),
       held,
       alive: generator.alive,
-      memory: pid === undefined ? undefined : memoryFrom(empty, full, pss(), generator.alive),
+      memory: pid === undefined ? undefined : memoryFrom(empty, full, pss(), standing),
       machine: machine(),
       loadBefore,
     };
@@ -190,9 +193,10 @@ const useOf = (cpu: Cpu, transactions: number, seconds: number): CpuUse => ({
   threads: Object.fromEntries([...cpu.threads].map(([name, used]) => [name, used / seconds])),
 });
 
-const memoryFrom = (before: number, flows: number, after: number, alive: number): Memory => ({
+/** `standing`: flows, when the second reading was taken. */
+const memoryFrom = (before: number, flows: number, after: number, standing: number): Memory => ({
   before,
   flows,
   after,
-  perFlow: alive > 0 ? (flows - before) / alive : 0,
+  perFlow: standing > 0 ? (flows - before) / standing : 0,
 });

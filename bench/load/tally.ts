@@ -1,6 +1,6 @@
 /** Every transaction's end, counted. */
 
-/** What became of the transactions; `begun` is the sum of `answered` and of all but the last two. */
+/** What became of the transactions; `begun` is the sum of `answered` and of all but the last two, and of nothing that was held. */
 export interface Tally {
   begun: number;
   answered: number;
@@ -8,7 +8,7 @@ export interface Tally {
   failed: number;
   /** no answer in time */
   lost: number;
-  /** the connection was closed, or could not be made */
+  /** the connection was closed, or could not be made; idle: also one that was closed while it was held */
   closed: number;
   /** open loop: no slot was free when its time had come */
   unsent: number;

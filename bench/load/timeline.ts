@@ -1,4 +1,7 @@
-/** Latencies by the time at which they were seen: a histogram for each of some equal intervals of the measurement. */
+/**
+ * Latencies by the time at which they were seen: a histogram for each of some equal intervals of the measurement, and
+ * one for those that were seen only after it, which are in no interval's rate.
+ */
 import { Histogram } from './histogram.ts';
 
 /** Points of a picture; shorter intervals than this say little. */
@@ -17,6 +20,7 @@ export interface Point {
 
 export class Timeline {
   readonly #intervals: Histogram[];
+  readonly #late = new Histogram();
   readonly #width: number;
   #start = 0;
 
@@ -35,10 +39,14 @@ export class Timeline {
     this.#intervals[Math.min(Math.max(i, 0), this.#intervals.length - 1)].record(us);
   }
 
+  recordLate(us: number): void {
+    this.#late.record(us);
+  }
+
   /** All of them in one. */
   total(): Histogram {
     const all = new Histogram();
-    for (const each of this.#intervals) all.add(each);
+    for (const each of [...this.#intervals, this.#late]) all.add(each);
     return all;
   }
 

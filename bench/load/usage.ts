@@ -10,6 +10,14 @@ import { readdirSync, readFileSync } from 'node:fs';
 const TICK_SECONDS = 0.01;
 const NANO = 1e-9;
 
+/** What each process and thread had used, of all time, in seconds. */
+export interface Reading {
+  /** [user, system] by process id */
+  processes: Map<number, [number, number]>;
+  /** [name, seconds] by thread id: the name may change */
+  threads: Map<number, [string, number]>;
+}
+
 export interface Cpu {
   /** seconds */
   total: number;
@@ -50,36 +58,40 @@ function tree(pid: number): number[] {
   return all;
 }
 
-export function cpuOf(pid: number): Cpu {
-  const cpu: Cpu = { total: 0, user: 0, system: 0, threads: new Map() };
+export function readingOf(pid: number): Reading {
+  const reading: Reading = { processes: new Map(), threads: new Map() };
   for (const process of tree(pid)) {
     const stat = statOf(`/proc/${process}/stat`);
-    cpu.user += Number(stat[11] ?? 0) * TICK_SECONDS;
-    cpu.system += Number(stat[12] ?? 0) * TICK_SECONDS;
+    if (stat.length < 13) continue; // it has ended
+    reading.processes.set(process, [Number(stat[11]) * TICK_SECONDS, Number(stat[12]) * TICK_SECONDS]);
     for (const thread of list(`/proc/${process}/task`)) {
       const seconds = Number(text(`/proc/${process}/task/${thread}/schedstat`).split(' ')[0]) * NANO;
-      cpu.total += seconds;
-      cpu.threads.set(`${text(`/proc/${process}/task/${thread}/comm`).trim()} (${thread})`, seconds);
+      const name = text(`/proc/${process}/task/${thread}/comm`).trim();
+      reading.threads.set(Number(thread), [name, seconds]);
     }
+  }
+  return reading;
+}
+
+/** What was used between two readings. A thread or process that has ended in between is not in it. */
+export function between(before: Reading, after: Reading): Cpu {
+  const cpu: Cpu = { total: 0, user: 0, system: 0, threads: new Map() };
+  for (const [pid, [user, system]] of after.processes) {
+    const [userBefore, systemBefore] = before.processes.get(pid) ?? [0, 0];
+    cpu.user += user - userBefore;
+    cpu.system += system - systemBefore;
+  }
+  const threads = new Map<string, number>();
+  for (const [id, [name, seconds]] of after.threads) {
+    const used = seconds - (before.threads.get(id)?.[1] ?? 0);
+    if (!(used > 0)) continue;
+    threads.set(`${name} (${id})`, used);
+    cpu.total += used;
   }
   // a kernel without schedstat
   if (cpu.total === 0) cpu.total = cpu.user + cpu.system;
+  cpu.threads = new Map([...threads].sort(([, a], [, b]) => b - a));
   return cpu;
-}
-
-/** What was used between two readings. A thread that has ended in between is not in it. */
-export function between(before: Cpu, after: Cpu): Cpu {
-  const threads = new Map<string, number>();
-  for (const [name, seconds] of after.threads) {
-    const used = seconds - (before.threads.get(name) ?? 0);
-    if (used > 0) threads.set(name, used);
-  }
-  return {
-    total: after.total - before.total,
-    user: after.user - before.user,
-    system: after.system - before.system,
-    threads: new Map([...threads].sort(([, a], [, b]) => b - a)),
-  };
 }
 
 /** KiB */
@@ -101,13 +113,13 @@ export interface Span {
 
 /** Begins one; the function that it returns ends it. */
 export function spanning(pid: number | undefined): () => Span {
-  const before = pid === undefined ? undefined : cpuOf(pid);
+  const before = pid === undefined ? undefined : readingOf(pid);
   const own = process.threadCpuUsage();
   const begun = performance.now();
   return () => {
     const seconds = (performance.now() - begun) / 1000;
     const { user, system } = process.threadCpuUsage(own);
-    const cpu = before && pid !== undefined ? between(before, cpuOf(pid)) : undefined;
+    const cpu = before && pid !== undefined ? between(before, readingOf(pid)) : undefined;
     return { seconds, cpu, generator: (user + system) / 1e6 / seconds };
   };
 }

@@ -5,17 +5,25 @@
 import { Dialog } from '../ua/dialog.ts';
 import type { Draft, HeaderList, ServerExchange } from '../ua/exchange.ts';
 import type { Incoming } from '../ua/incoming.ts';
+import { transact } from '../ua/transact.ts';
 import type { Probe } from './probe.ts';
 import { NotApplicable } from './rule.ts';
 import { callIdOf, lineOf, newInstance, SUPPORTED, type Trial } from './trial.ts';
 
-/** Above all that the dialogs count by themselves. */
+/** Of all requests inside dialogs, BYE too: above all that the dialogs count by themselves, and rising. */
 let nextSeq = 1000;
+/** that the answer to a BYE may take */
+const BYE_MS = 1_000;
+
+interface End {
+  probe: Probe;
+  dialog: Dialog;
+}
 
 export interface Call {
   callId: string;
-  caller: { probe: Probe; dialog: Dialog };
-  callee: { probe: Probe; dialog: Dialog };
+  caller: End;
+  callee: End;
 }
 
 /** Calls the AOR; a device of its own answers. `from`: the caller's flow, if it is there already. */
@@ -30,16 +38,28 @@ export async function call(trial: Trial, from?: Probe): Promise<Call> {
     if (exchange.request.method === 'INVITE') invited = exchange;
     callee.accept(exchange, contact(callee));
   };
-  const dialog = await invite(trial, caller, contact(caller), callId);
+  const ends: End[] = [{ probe: caller, dialog: await invite(trial, caller, contact(caller), callId) }];
+  trial.atEnd(() => hangUp(trial, ends));
   if (!invited) throw new NotApplicable('the INVITE came to somebody else');
-  return {
-    callId,
-    caller: { probe: caller, dialog },
-    callee: {
-      probe: callee,
-      dialog: called(trial, callee, invited.request, invited.tag, contact(callee)),
-    },
-  };
+  ends.push({
+    probe: callee,
+    dialog: called(trial, callee, invited.request, invited.tag, contact(callee)),
+  });
+  return { callId, caller: ends[0], callee: ends[1] };
+}
+
+/** BYE from the caller; from who was called where that has no flow any more, or is not heard. */
+async function hangUp({ exchanges }: Trial, ends: readonly End[]): Promise<void> {
+  for (const { probe, dialog } of ends) {
+    if (!probe.connection) continue;
+    const answer = await transact({
+      exchanges,
+      carrier: probe,
+      signal: AbortSignal.timeout(BYE_MS),
+      draft: () => dialog.draft('BYE', nextSeq++, [], Buffer.alloc(0)),
+    }).catch(() => undefined);
+    if (answer && answer.status < 300) return;
+  }
 }
 
 /** The caller's dialog, acknowledged; the other end answers by its `respond`. `contact`: the caller's. */
@@ -59,7 +79,6 @@ async function invite(trial: Trial, probe: Probe, contact: string, callId: strin
   if (!dialog) throw new NotApplicable('the 200 to INVITE came without Contact');
   const ack = dialog.ack(answer.cseq);
   if (ack) probe.send(ack);
-  trial.keep(dialog);
   return dialog;
 }
 
@@ -73,17 +92,17 @@ function called(trial: Trial, probe: Probe, request: Incoming, tag: string, cont
 /** A request inside a dialog and its answer. `routes`: in place of the dialog's. */
 export function within(
   trial: Trial,
-  { probe, dialog }: { probe: Probe; dialog: Dialog },
+  { probe, dialog }: End,
   method: string,
   routes?: readonly string[],
 ): Promise<Incoming> {
-  const make = (cseq: number): Draft => {
-    const draft = dialog.draft(method, cseq, [], Buffer.alloc(0));
+  const make = (): Draft => {
+    const draft = dialog.draft(method, nextSeq++, [], Buffer.alloc(0));
     if (routes === undefined) return draft;
     const rest = draft.headers.filter(([name]) => name !== 'Route');
     return { ...draft, headers: [...routes.map((r): [string, string] => ['Route', r]), ...rest] };
   };
-  return trial.transact(probe, method, make, { cseq: nextSeq++ });
+  return trial.transact(probe, method, make);
 }
 
 function partsOf({ exchanges }: Trial, probe: Probe, contact: string) {

@@ -6,6 +6,7 @@
  * Exit codes: 0 no rule failed; 1 one did, or the edge is not reached; 2 wrong usage, nothing was sent; 130 interrupted.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
@@ -59,19 +60,21 @@ export async function check(words: string[], around: Surroundings): Promise<numb
     return 2;
   }
   const { edge, settings } = task;
-  const subject = await reach(task);
+  const { interrupt } = around;
+  const subject = await Promise.race([reach(task, interrupt), once(interrupt, 'abort')]);
+  if (interrupt.aborted || Array.isArray(subject)) return 130; // nothing is bound yet
   if (typeof subject === 'string') {
     around.stderr.write(`${edge} is not reached: ${subject}\n`);
     return 1;
   }
   const findings: Finding[] = [];
   if (!task.json) around.stdout.write(`${edge}, ${settings.aor}\n${heading()}`);
-  for await (const finding of examine(subject, task.rules, task.slow, around.interrupt)) {
+  for await (const finding of examine(subject, task.rules, task.slow, interrupt)) {
     findings.push(finding);
     if (!task.json) around.stdout.write(line(finding));
   }
   around.stdout.write(task.json ? json(edge, settings.aor, findings) : summary(findings));
-  if (around.interrupt.aborted) return 130;
+  if (interrupt.aborted) return 130;
   return findings.some(({ verdict }) => verdict === 'fail') ? 1 : 0;
 }
 
@@ -143,10 +146,14 @@ function rulesOf(list: string | undefined): readonly Rule[] {
 }
 
 /** The first address of the edge from which a REGISTER is answered at all; what went wrong if none does. */
-async function reach({ settings, edge, uri, patience }: Task): Promise<Subject | string> {
+async function reach(
+  { settings, edge, uri, patience }: Task,
+  interrupt: AbortSignal,
+): Promise<Subject | string> {
   const { targets, failure } = await settings.locate(uri, Object.keys(settings.dials).map(Number));
   let wrong: string = failure || 'no address';
   for (const target of targets) {
+    if (interrupt.aborted) break;
     const subject: Subject = {
       settings,
       edge,
@@ -156,7 +163,7 @@ async function reach({ settings, edge, uri, patience }: Task): Promise<Subject |
       user: `check-${randomBytes(5).toString('hex')}`,
       expires: EXPIRES_S,
     };
-    const trial = new Trial(subject, AbortSignal.timeout(2 * patience));
+    const trial = new Trial(subject, AbortSignal.any([interrupt, AbortSignal.timeout(2 * patience)]));
     try {
       await trial.ask(await trial.flow());
       return subject;

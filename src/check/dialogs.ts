@@ -130,7 +130,10 @@ export const DIALOGS: Rule[] = [
       tokenIn(made);
       reset();
       await probe.until(() => probe.ended !== undefined, trial.patience);
-      const stranger = await trial.flow(resettable(port).dial);
+      const again = resettable(port);
+      const stranger = await trial.flow(again.dial).catch((error: Error) => {
+        throw again.taken ? new NotApplicable(`port ${port} of this machine was taken meanwhile`) : error;
+      });
       await trial.ask(stranger);
       const answer = await within(trial, callee, INSIDE);
       expect(!stranger.got(callId, INSIDE), 'it came down the new connection');

@@ -15,7 +15,6 @@ import { Incoming } from '../ua/incoming.ts';
 import { reasonOf } from '../ua/request.ts';
 import { contactOf, type Way } from '../ua/way.ts';
 import { Message, OK } from '../wire/lexer.ts';
-import { TRANSPORTS, UDP } from '../wire/via.ts';
 
 export interface ProbeParts {
   exchanges: Exchanges;
@@ -100,9 +99,7 @@ export class Probe implements Way {
 
   /** A URI at an address that nobody has (RFC 5737): what comes all the same came down the flow. */
   get unroutable(): string {
-    const { transport } = this.connection ?? { transport: UDP };
-    const name = transport === UDP ? '' : `;transport=${TRANSPORTS[transport].toLowerCase()}`;
-    return `sip:${this.user}@192.0.2.1:5060${name}`;
+    return this.contact.replace(/@[^;]*/, '@192.0.2.1:5060');
   }
 
   joined(): void {}

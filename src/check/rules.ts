@@ -46,7 +46,7 @@ function reasonAgainst(rule: Rule, subject: Subject, slow: boolean): string | un
   return rule.slow && !slow ? 'takes as long as Flow-Timer: with --slow' : undefined;
 }
 
-/** `interrupt` ends it after the rule at work, whose bindings are taken away. */
+/** `interrupt` ends it: nothing is said of the rule at work, whose bindings are taken away. */
 export async function* examine(
   subject: Subject,
   rules: readonly Rule[],
@@ -56,13 +56,16 @@ export async function* examine(
   for (const rule of rules) {
     if (interrupt.aborted) return;
     const against = reasonAgainst(rule, subject, slow);
-    yield against === undefined
-      ? await look(rule, subject, interrupt)
-      : { rule, verdict: 'not applicable', seen: against };
+    const finding: Finding | undefined =
+      against === undefined
+        ? await look(rule, subject, interrupt)
+        : { rule, verdict: 'not applicable', seen: against };
+    if (finding) yield finding;
   }
 }
 
-async function look(rule: Rule, subject: Subject, interrupt: AbortSignal): Promise<Finding> {
+/** Undefined: interrupted before it was done. */
+async function look(rule: Rule, subject: Subject, interrupt: AbortSignal): Promise<Finding | undefined> {
   const ms = PATIENCES * subject.patience + (rule.slow ? SLOW_MS : 0);
   const stop = new AbortController();
   const trial = new Trial(subject, stop.signal);
@@ -73,6 +76,7 @@ async function look(rule: Rule, subject: Subject, interrupt: AbortSignal): Promi
   try {
     return { rule, verdict: 'pass', seen: await Promise.race([rule.examine(trial), late.promise]) };
   } catch (error) {
+    if (interrupt.aborted) return undefined;
     const { message } = error as Error;
     if (error instanceof NotApplicable) return { rule, verdict: 'not applicable', seen: message };
     return { rule, verdict: 'fail', seen: error instanceof Failed ? message : `the check broke: ${message}` };

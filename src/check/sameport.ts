@@ -17,20 +17,32 @@ export const somePort = (): number => FIRST_PORT + Math.floor(Math.random() * PO
 export interface Resettable {
   dial: Dial;
   reset(): void;
+  /** The port could not be had: a fault of this machine and not of the edge. */
+  readonly taken: boolean;
 }
+
+/** of bind, and of connect where a connection with the same four numbers is left */
+const TAKEN = new Set(['EADDRINUSE', 'EADDRNOTAVAIL']);
 
 export function resettable(localPort: number): Resettable {
   let socket: net.Socket | undefined;
+  let taken = false;
   return {
     dial: ({ address }, handler) => {
       const opened = net.connect({ host: address.host, port: address.port, localPort, noDelay: true });
       socket = opened;
+      opened.once('error', ({ code }: NodeJS.ErrnoException) => {
+        taken = TAKEN.has(code ?? '');
+      });
       const connection = overStream(TCP, opened, handler);
       opened.once('connect', () => connection.opened(opened.localAddress ?? '', opened.localPort ?? 0));
       return connection;
     },
     reset: () => {
       socket?.resetAndDestroy();
+    },
+    get taken() {
+      return taken;
     },
   };
 }

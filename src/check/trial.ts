@@ -9,7 +9,6 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { Target } from '../net/targets.ts';
 import { Agenda } from '../ua/clock.ts';
 import type { Dial } from '../ua/connection.ts';
-import type { Dialog } from '../ua/dialog.ts';
 import { UserAgentError } from '../ua/errors.ts';
 import { composeAlone, type Draft, Exchanges, type HeaderList } from '../ua/exchange.ts';
 import type { Incoming } from '../ua/incoming.ts';
@@ -64,7 +63,7 @@ export class Trial {
   readonly exchanges: Exchanges;
   readonly #agenda: Agenda;
   readonly #probes: Probe[] = [];
-  readonly #dialogs: Dialog[] = [];
+  readonly #lastly: (() => Promise<void>)[] = [];
   #mayHaveBound = false;
 
   constructor(subject: Subject, signal: AbortSignal) {
@@ -248,16 +247,14 @@ export class Trial {
     }
   }
 
-  /** Ended with the trial. */
-  keep(dialog: Dialog): void {
-    this.#dialogs.push(dialog);
+  /** What is to be said over the flows when the trial ends. */
+  atEnd(last: () => Promise<void>): void {
+    this.#lastly.push(last);
   }
 
   /** Takes away what was bound and closes what was opened. Never rejects. */
   async end(): Promise<void> {
-    for (const dialog of this.#dialogs)
-      if (dialog.way.connection)
-        await dialog.request('BYE', { signal: AbortSignal.timeout(1_000) }).catch(() => {});
+    for (const last of this.#lastly) await last().catch(() => {});
     if (this.#mayHaveBound) await this.#unbind().catch(() => {});
     for (const probe of this.#probes) probe.close();
     // what was sent last may still go out; then no timer holds the process

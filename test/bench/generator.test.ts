@@ -4,11 +4,13 @@
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer, type Socket as NetSocket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Generator } from '../../bench/load/generator.ts';
+import { measure } from '../../bench/load/measure.ts';
 import { type Load, parse } from '../../bench/load/options.ts';
 import { errorsOf } from '../../bench/load/tally.ts';
+import { Timeline } from '../../bench/load/timeline.ts';
 import { selfTest } from '../../src/native/available.ts';
 import { freshHost } from '../harness/ports.ts';
 
@@ -46,7 +48,7 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
     await generator.setUp(never).catch((error: Error) => {
       refusal = error.message;
     });
-    return { refusal, tally: generator.tally };
+    return { refusal, tally: generator.tally, generator };
   }
 
   it('counts a final response that is no 2xx as failed', async () => {
@@ -93,6 +95,60 @@ describe.skipIf(!selfTest().ok)('the generator', () => {
     const { tally } = await registers(at, '--timeout', '2');
     expect(tally).toMatchObject({ begun: COUNT, answered: 1, misrouted: COUNT - 1 });
     expect(tally.lost).toBe(COUNT - 1);
+  });
+
+  it('counts flows that are closed while they are held as closed', async () => {
+    const sockets: NetSocket[] = [];
+    let heard = 0;
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.on('error', () => {});
+      socket.on('data', (request) => {
+        socket.write(answered(request.toString('latin1'), '200 OK'), 'latin1');
+        if (++heard === COUNT) for (const each of sockets.slice(0, 3)) each.end();
+      });
+    });
+    const address = { host: freshHost(), port: 0 };
+    await new Promise<void>((resolve) => server.listen(address, resolve));
+    opened.push({ end: () => server.close() });
+    address.port = (server.address() as AddressInfo).port;
+    const words = ['--mode', 'idle', '--transport', 'tcp', '--flows', String(COUNT), '--duration', '1'];
+    const result = await measure(
+      parse(words, {}, 1000) as Load,
+      {
+        name: 'an edge',
+        address,
+        ca: undefined,
+        core: { host: freshHost(), port: 0 },
+        start: async () => ({ pid: process.pid, stop: async () => {} }),
+      },
+      never,
+    );
+    expect(result).toMatchObject({ transactions: COUNT, alive: COUNT - 3, errors: 3, tally: { closed: 3 } });
+  });
+
+  it('charges a stall at the end to all that it delayed, in an open loop', async () => {
+    let held: (() => void)[] | undefined;
+    const at = await edge((request, { port, address }, socket) => {
+      const say = () => socket.send(answered(request, '200 OK'), port, address);
+      if (held) held.push(say);
+      else say();
+    });
+    const { generator } = await registers(at, '--rate', '100');
+    const timeline = new Timeline(200);
+    held = [];
+    const phase = { work: 'register', count: 20, seconds: 0.2, rate: 100, timeline } as const;
+    await generator.run(phase, never);
+    expect(generator.tally.answered).toBe(0);
+    const drained = generator.drain(never);
+    await vi.waitFor(() => expect(held).toHaveLength(generator.tally.begun), 10_000);
+    for (const say of held) say();
+    await drained;
+    const { begun, answered: good } = generator.tally;
+    expect([good, timeline.total().count]).toEqual([begun, begun]);
+    // the first one was due at the start
+    expect(timeline.total().max).toBeGreaterThanOrEqual(200_000);
+    expect(timeline.points().map(({ rate }) => rate)).toEqual([0, 0, 0, 0]);
   });
 
   it('counts the age of a request from when it was sent, in a process that is hours old', async () => {

@@ -20,10 +20,12 @@ afterEach(async () => {
   edge = undefined;
 });
 
-async function run(words: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+async function run(
+  words: string[],
+  interrupt = new AbortController().signal,
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   const printed = Promise.all([text(stdout), text(stderr)]);
-  const interrupt = new AbortController().signal;
   const code = await check(words, { stdout, stderr, locate: numericOnly, interrupt });
   stdout.end();
   stderr.end();
@@ -61,13 +63,17 @@ describe.each(['udp', 'tcp'] as const)('a well-mannered edge over %s', (transpor
 
 const oldest: Manners['reached'] = (newestFirst) => newestFirst.slice(-1);
 
-type Case = [wrong: string, 'udp' | 'tcp', Partial<Manners>, rule: string, seen: RegExp];
+type Case = [wrong: string, 'udp' | 'tcp', Partial<Manners>, rule: string, seen: RegExp, seconds?: string];
+
+/** Patience where what is seen is that nothing comes. The others wait for it only on a machine that stands still. */
+const SHORT = '0.5';
+const LONG = '5';
 
 const CASES: Case[] = [
-  ['answers no ping', 'tcp', { pongs: 0 }, 'EP-5.4-02', /^0 pongs in 0.5 s$/],
+  ['answers no ping', 'tcp', { pongs: 0 }, 'EP-5.4-02', /^0 pongs in 0.5 s$/, SHORT],
   ['answers a ping by a ping', 'tcp', { pongs: 2 }, 'EP-5.4-02', /^2 pongs$/],
   ['answers each CRLF', 'tcp', { crlfs: 1 }, '3261-7.5-01', /^1 pong$/],
-  ['answers two pings once', 'tcp', { crlfs: 4 }, 'EP-5.4-04', /^1 pong in/],
+  ['answers two pings once', 'tcp', { crlfs: 4 }, 'EP-5.4-04', /^1 pong in/, SHORT],
   ['has no Flow-Timer', 'tcp', { flowTimer: [] }, 'EP-5.4-06', /^no Flow-Timer/],
   ['has a Flow-Timer with a unit', 'tcp', { flowTimer: ['120 s'] }, 'EP-5.4-06', /^Flow-Timer: 120 s$/],
   ['has two Flow-Timers', 'tcp', { flowTimer: ['120', '60'] }, 'EP-5.4-06', /^2 Flow-Timer/],
@@ -83,7 +89,7 @@ const CASES: Case[] = [
   ['compares letter case', 'udp', { key: (i, r) => `${i} ${r}` }, 'RG-6-26', /^reg-id 1 at .*, reg-id 1 at/],
   ['takes reg-id 0', 'udp', { regIdZero: true }, 'GR-10-01', /^reg-id 0 is answered with Require/],
   ['takes an old CSeq', 'udp', { lowCseq: true }, 'RG-6-30', /^200 OK, and bound is/],
-  ['has no STUN', 'udp', { mapped: () => undefined }, 'ST-8-04', /^no answer in 0.5 s$/],
+  ['has no STUN', 'udp', { mapped: () => undefined }, 'ST-8-04', /^no answer in 0.5 s$/, SHORT],
   ['maps another port', 'udp', { mapped: () => 9 }, 'ST-8-04', /:9, but SIP came from/],
   [
     'does not mind unknown attributes',
@@ -101,15 +107,15 @@ const CASES: Case[] = [
     'RG-6-22',
     /^at the old flow$/,
   ],
-  ['does not see a flow end', 'tcp', {}, 'AP-7-02', /^no answer to MESSAGE in 0.5 s$/],
+  ['does not see a flow end', 'tcp', {}, 'AP-7-02', /^no answer to MESSAGE in 0.5 s$/, SHORT],
   ['tries on after 486', 'tcp', { reached: (all) => all, insists: true }, 'AP-7-03', /^486 from 2 flows$/],
   ['reaches nobody', 'tcp', { reached: () => [] }, 'EP-5.3.1-03', /^at none: the caller is answered 480/],
 ];
 
 describe('an edge that is wrong in one thing fails by the rule about it', () => {
-  it.each(CASES)('%s', async (_wrong, transport, manners, rule, seen) => {
+  it.each(CASES)('%s', async (_wrong, transport, manners, rule, seen, seconds = LONG) => {
     edge = await SmallEdge.open(transport, manners);
-    const { code, report } = await examined([edge.uri, ...AOR, '--rules', rule, '--timeout', '0.5']);
+    const { code, report } = await examined([edge.uri, ...AOR, '--rules', rule, '--timeout', seconds]);
     expect(report.results).toMatchObject([{ rule, result: 'fail' }]);
     expect(report.results[0].seen).toMatch(seen);
     expect(code).toBe(1);
@@ -152,6 +158,20 @@ describe('an edge that is not there', () => {
     expect(stderr).toMatch(says);
     expect([code, stdout]).toEqual([1, '']);
   });
+
+  it.each(['udp', 'tcp'] as const)(
+    'over %s: and says nothing, an interrupt ends the wait',
+    async (transport) => {
+      const interrupt = new AbortController();
+      const silentTo = () => {
+        interrupt.abort();
+        return true;
+      };
+      edge = await SmallEdge.open(transport, { silentTo });
+      const ended = await run([edge.uri, ...AOR, '--timeout', '600'], interrupt.signal);
+      expect(ended).toEqual({ code: 130, stdout: '', stderr: '' });
+    },
+  );
 
   it('has a name that leads nowhere', async () => {
     const { code, stderr } = await run(['sip:edge.invalid;transport=tcp', ...AOR]);
