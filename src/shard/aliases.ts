@@ -69,7 +69,9 @@ export class Aliases {
   /** The connection to use for a request to `host`, resolved to this address; -1: none. */
   find(to: Endpoint, transport: number, host: string): number {
     if (this.#rows.size === 0) return -1;
-    return this.#slots.get(keyOf(transport, to, host.toLowerCase())) ?? -1;
+    const slot = this.#slots.get(keyOf(transport, to, host.toLowerCase())) ?? -1;
+    const row = this.#rows.get(slot);
+    return row && this.#p.flows.table.isLive(slot, row.generation) ? slot : -1;
   }
 
   has(slot: number): boolean {

@@ -3,7 +3,8 @@
  * (two hosts at one address are two connections, RFC 5923 8.2): one a target, opened when first needed, one attempt
  * at a time. What is written while it connects waits in the stream; if the attempt fails, the requests
  * among it are answered by whoever `undelivered` is. A connection that ends is opened anew at the next
- * message. Before all of them comes one that the peer has opened for it (aliases.ts). Back-off: after a failure the target is not tried again for BACK_OFF_MS.
+ * message. Before all of them comes one that the peer has opened for it (aliases.ts). Back-off: after a failure the
+ * target is not tried again for BACK_OFF_MS.
  */
 import type { Flows } from '../flow/flows.ts';
 import type { Endpoint } from '../net/endpoint.ts';

@@ -1,7 +1,7 @@
 /**
- * Whom we believe: networks and domains that the operator names, the latter by the peer's certificate (RFC 5922), and the upstream itself, that is the address and
- * port of any of its targets now. A client on the upstream's own host is not the upstream, and neither is a connection that comes
- * from that host; one that we opened to it is.
+ * Whom we believe: networks and domains that the operator names, the latter by the peer's certificate (RFC 5922), and
+ * the upstream itself, that is the address and port of any of its targets now. A client on the upstream's own host
+ * is not the upstream, and neither is a connection that comes from that host; one that we opened to it is.
  */
 import type { Network } from '../config/config.ts';
 import { Endpoint } from '../net/endpoint.ts';
