@@ -27,7 +27,7 @@ import { FlowIndex } from '../../src/shared/flow-index.ts';
 import { TRANSPORT_TCP, TRANSPORT_UDP } from '../../src/shared/flow-record.ts';
 import { FlowTable } from '../../src/shared/flow-table.ts';
 import { latin1 } from '../../src/wire/chars.ts';
-import { Framer, MESSAGE } from '../../src/wire/framer.ts';
+import { Framer } from '../../src/wire/framer.ts';
 import { OK } from '../../src/wire/lexer.ts';
 import { CLIENT, CORE, clientPort, EDGE } from '../fixtures.ts';
 
@@ -194,7 +194,7 @@ export class Rig {
     source.remote.copy(from);
     source.local.copy(this.#local);
     source.trusted = fromCore;
-    this.#message(this.#start(n), this.#end[n], true);
+    this.#lexed(this.exchange.message.lex(this.#arena.mem, this.#start(n), this.#end[n], true));
   }
 
   /** The same as bytes of client n's stream. */
@@ -203,7 +203,7 @@ export class Rig {
     const { table } = this.flows;
     const slot = this.#streams[n];
     this.flows.touch(slot, this.#ds);
-    if (this.#framer.next(this.#arena.mem, this.#start(n), this.#end[n]) !== MESSAGE)
+    if (!this.#framer.take(this.exchange.message, this.#arena.mem, this.#start(n), this.#end[n]))
       throw new Error('no message in the stream');
     source.listener = TCP_LISTENER;
     source.transport = TRANSPORT_TCP;
@@ -212,16 +212,14 @@ export class Rig {
     this.flows.remoteOf(slot, source.remote);
     this.flows.localOf(slot, source.local);
     source.trusted = false;
-    this.#message(this.#framer.frameStart, this.#framer.frameEnd, false);
+    this.#lexed(OK);
   }
 
-  #message(start: number, end: number, datagram: boolean): void {
-    const { message } = this.exchange;
+  #lexed(verdict: number): void {
     this.#counters.inc(Counter.messagesIn);
     this.exchange.ds = this.#ds;
-    const verdict = message.lex(this.#arena.mem, start, end, datagram);
     if (verdict !== OK) throw new Error(`verdict ${verdict}`);
-    if (message.isRequest) this.#proxy.request(verdict);
+    if (this.exchange.message.isRequest) this.#proxy.request(verdict);
     else this.#responses.response(verdict);
   }
 

@@ -1,5 +1,6 @@
 /** A stream's bytes into frames: whole messages, pings, and a message in pieces. */
 import { Framer, MESSAGE, MORE, PING } from '../../src/wire/framer.ts';
+import { Message } from '../../src/wire/lexer.ts';
 import { invite, register } from '../fixtures.ts';
 import type { Suite } from '../suite.ts';
 import { many, place } from './place.ts';
@@ -11,6 +12,7 @@ export default function prepare(): Suite {
   const invites = place(many(COUNT, (n) => invite(n, 'TCP')));
   const pings = place(many(COUNT, () => '\r\n\r\n'));
   const framer = new Framer();
+  const message = new Message();
   const expect = (kind: number, got: number): void => {
     if (got !== kind) throw new Error(`frame of kind ${got}, not ${kind}`);
   };
@@ -22,6 +24,15 @@ export default function prepare(): Suite {
         run() {
           const { mem, start, end } = registers;
           for (let i = 0; i < COUNT; i++) expect(MESSAGE, framer.next(mem, start[i], end[i]));
+        },
+      },
+      {
+        name: 'REGISTER in one piece, and lexed',
+        ops: COUNT,
+        run() {
+          const { mem, start, end } = registers;
+          for (let i = 0; i < COUNT; i++)
+            if (!framer.take(message, mem, start[i], end[i])) throw new Error('not whole');
         },
       },
       {

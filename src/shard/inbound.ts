@@ -25,7 +25,7 @@ import {
   NO_CONTENT_LENGTH,
   PING,
 } from '../wire/framer.ts';
-import { NO_END, NOT_SIP } from '../wire/lexer.ts';
+import { NO_END, NOT_SIP, OK } from '../wire/lexer.ts';
 import { answerStun, isStun, STUN_ROOM } from '../wire/stun.ts';
 import type { Aliases } from './aliases.ts';
 import type { Trust } from './trust.ts';
@@ -135,22 +135,29 @@ export class Inbound {
     if (!framer) return this.#frames(slot, start, end);
     flows.touch(slot, this.ds);
     const { mem } = this.#net.arena;
+    const { message } = this.#exchange;
     let p = start;
     for (;;) {
-      const kind = framer.next(mem, p, end);
-      if (kind === MORE) {
-        if (framer.inMessage && flows.stage(slot) === NO_STAGE) flows.enter(slot, IN_MESSAGE, this.ds);
-        return framer.frameEnd - start;
-      }
-      p = framer.frameEnd;
-      if (kind === PING) this.#pong(slot);
-      else if (kind === MESSAGE) {
+      if (framer.take(message, mem, p, end)) {
+        p = framer.frameEnd;
         this.#streamSource(slot);
-        const verdict = this.#message(framer.frameStart, p, false);
-        if (verdict === NOT_SIP || verdict === NO_END) this.#net.close(slot, Cause.MALFORMED, true);
+        this.#lexed(OK, false);
       } else {
-        this.#unframed(slot, kind, framer.frameStart, p);
-        return end - start;
+        const kind = framer.next(mem, p, end);
+        if (kind === MORE) {
+          if (framer.inMessage && flows.stage(slot) === NO_STAGE) flows.enter(slot, IN_MESSAGE, this.ds);
+          return framer.frameEnd - start;
+        }
+        p = framer.frameEnd;
+        if (kind === PING) this.#pong(slot);
+        else if (kind === MESSAGE) {
+          this.#streamSource(slot);
+          const verdict = this.#message(framer.frameStart, p, false);
+          if (verdict === NOT_SIP || verdict === NO_END) this.#net.close(slot, Cause.MALFORMED, true);
+        } else {
+          this.#unframed(slot, kind, framer.frameStart, p);
+          return end - start;
+        }
       }
       if (!this.#net.isOpen(slot)) return end - start;
     }
@@ -212,14 +219,17 @@ export class Inbound {
   }
 
   #message(start: number, end: number, datagram: boolean): number {
-    const { message } = this.#exchange;
+    const verdict = this.#exchange.message.lex(this.#net.arena.mem, start, end, datagram);
+    this.#lexed(verdict, datagram);
+    return verdict;
+  }
+
+  #lexed(verdict: number, datagram: boolean): void {
     this.#counters.inc(Counter.messagesIn);
     this.#exchange.ds = this.ds;
-    const verdict = message.lex(this.#net.arena.mem, start, end, datagram);
-    if (message.isRequest) {
+    if (this.#exchange.message.isRequest) {
       if (!datagram) this.#aliases.request();
       this.#proxy.request(verdict);
     } else this.#responses.response(verdict);
-    return verdict;
   }
 }

@@ -12,6 +12,7 @@
  * STUN never runs on streams (5626 4.4.2): an octet 0 or 1 here is junk like any other.
  */
 import { CHARS, LWS, parseDecimal, TOKEN } from './chars.ts';
+import { type Message, OK } from './lexer.ts';
 import { MAX_HEAD, MAX_MESSAGE } from './limits.ts';
 import { CONTENT_LENGTH, headerId } from './names.ts';
 
@@ -71,6 +72,21 @@ export class Framer {
     this.#line = 0;
     this.#lengthAt = 0;
     this.#length = 0;
+  }
+
+  /**
+   * The short way: a whole message stands at the front of `buf[start, end)`, which is lexed into `message`. So the
+   * pass that finds its headers finds its end too, and most messages come whole. False says nothing but that `next` is to be asked; a message
+   * in pieces is tried once, with its first piece. As for `lex`, `buf[end]` must exist.
+   */
+  take(message: Message, buf: Uint8Array, start: number, end: number): boolean {
+    if (this.inMessage || this.#crlf & 1 || start >= end || !(CHARS[buf[start]] & TOKEN)) return false;
+    if (message.lex(buf, start, end, true) !== OK || message.contentLength < 0) return false;
+    if (message.bodyStart - start > MAX_HEAD || message.end - start > MAX_MESSAGE) return false;
+    this.#crlf = 0;
+    this.frameStart = start;
+    this.frameEnd = message.end;
+    return true;
   }
 
   /**

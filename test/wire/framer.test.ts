@@ -14,6 +14,7 @@ import {
   PING,
   PONG,
 } from '../../src/wire/framer.ts';
+import { Message } from '../../src/wire/lexer.ts';
 import { MAX_HEAD, MAX_MESSAGE } from '../../src/wire/limits.ts';
 
 /** A frame as the layer above sees it. A refusal ends the stream; only its kind and its known head count. */
@@ -26,7 +27,7 @@ const latin1 = (text: string) => Buffer.from(text, 'latin1');
  * Feeds the stream in chunks, as a shard does: what is not used up is kept, and may have moved when the
  * next octets have come. What lies around the range is rubbish, so that a read outside it shows.
  */
-function frames(stream: Buffer, cuts: readonly number[]): Frame[] {
+function frames(stream: Buffer, cuts: readonly number[], message?: Message): Frame[] {
   const framer = new Framer();
   const found: Frame[] = [];
   let kept = Buffer.alloc(0);
@@ -44,7 +45,7 @@ function frames(stream: Buffer, cuts: readonly number[]): Frame[] {
     let p = offset;
     const end = offset + range.length;
     for (;;) {
-      const kind = framer.next(buf, p, end);
+      const kind = message && framer.take(message, buf, p, end) ? MESSAGE : framer.next(buf, p, end);
       expect(framer.frameEnd).toBeGreaterThanOrEqual(p);
       expect(framer.frameEnd).toBeLessThanOrEqual(end);
       if (kind === MORE) {
@@ -142,6 +143,75 @@ describe('a stream that the network splits', () => {
       }),
       { numRuns: 200 },
     );
+  });
+});
+
+describe('the short way for whole messages', () => {
+  const lines =
+    'Via: SIP/2.0/TCP h;branch=z9hG4bKa\r\nf: <sip:a>;tag=a\r\nt: <sip:b>\r\ni: c\r\nCSeq: 1 OPTIONS\r\n';
+  const good = fc
+    .tuple(
+      fc.constantFrom('', 'Max-Forwards: 70\r\n', 'Max-Forwards: x\r\n', ' \r\n', 'X:\r\n'),
+      extra,
+      lengthName,
+      colon,
+      body,
+    )
+    .map(
+      ([a, b, name, sign, text]) =>
+        `OPTIONS sip:a SIP/2.0\r\n${lines}${a}${b}${name}${sign}${text.length}\r\n\r\n${text}`,
+    );
+  const streams = fc
+    .tuple(
+      fc.array(fc.oneof({ weight: 3, arbitrary: good }, message, between), { maxLength: 6 }),
+      fc.option(broken, { nil: '' }),
+    )
+    .map(([parts, last]) => latin1(parts.join('') + last));
+
+  it('gives the frames that the long way gives, whatever the split [3261-18.3-01]', () => {
+    fc.assert(
+      fc.property(streams, fc.array(fc.nat(900), { maxLength: 8 }), (octets, at) => {
+        const cuts = [...new Set(at.filter((cut) => cut < octets.length))].sort((a, b) => a - b);
+        expect(frames(octets, cuts, new Message())).toEqual(frames(octets, []));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('takes a whole one, its body cut where it ends, and leaves what is behind it', () => {
+    const text = `OPTIONS sip:a SIP/2.0\r\n${lines}l: 3\r\n\r\nabc`;
+    const octets = latin1(`${text}\r\n\r\n`);
+    const framer = new Framer();
+    const lexed = new Message();
+    expect(framer.take(lexed, octets, 0, octets.length - 1)).toBe(true);
+    expect([framer.frameStart, framer.frameEnd, lexed.end]).toEqual([0, text.length, text.length]);
+    expect(framer.take(lexed, octets, text.length, octets.length - 1)).toBe(false);
+    expect(framer.next(octets, text.length, octets.length)).toBe(PING);
+  });
+
+  it('is closed inside a message and inside half a CRLF', () => {
+    const text = latin1(`OPTIONS sip:a SIP/2.0\r\n${lines}l: 0\r\n\r\n `);
+    const framer = new Framer();
+    expect(framer.next(text, 0, 20)).toBe(MORE);
+    expect(framer.take(new Message(), text, 0, text.length - 1)).toBe(false);
+    framer.reset();
+    expect(framer.next(latin1('\r'), 0, 1)).toBe(MORE);
+    expect(framer.take(new Message(), text, 0, text.length - 1)).toBe(false);
+    expect(framer.next(text, 0, text.length - 1)).toBe(JUNK);
+  });
+
+  it('leaves to the long way what is refused: too long, without a length, with two', () => {
+    const framer = new Framer();
+    for (const rest of [
+      `l: 0${`\r\nX: ${'x'.repeat(15_000)}`.repeat(3)}`,
+      `l: ${MAX_MESSAGE}`,
+      'X: y',
+      'l: 1\r\nl: 2',
+    ]) {
+      const octets = latin1(`OPTIONS sip:a SIP/2.0\r\n${lines}${rest}\r\n\r\n${'x'.repeat(MAX_MESSAGE)} `);
+      expect(framer.take(new Message(), octets, 0, octets.length - 1)).toBe(false);
+      expect(framer.next(octets, 0, octets.length - 1)).toBeGreaterThan(MESSAGE);
+    }
   });
 });
 
