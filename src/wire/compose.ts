@@ -10,7 +10,7 @@ import type { Message } from './lexer.ts';
 import { CALL_ID, CSEQ, FROM, TO, VIA } from './names.ts';
 import type { Patch } from './patch.ts';
 import type { Via } from './via.ts';
-import type { Writer } from './writer.ts';
+import { Writer } from './writer.ts';
 
 const TAG = ascii('tag');
 const VERSION = ascii('SIP/2.0 ');
@@ -19,22 +19,26 @@ const RECEIVED = ascii(';received=');
 const TAG_PARAM = ascii(';tag=');
 const CONTENT_LENGTH_0 = ascii('Content-Length: 0\r\n\r\n');
 
-const host = new Uint8Array(48);
-let hostLength = 0;
-let hostV4 = -1;
-let hostFamily = 0;
+const V4_LENGTH = 15;
+/** the IPv4 address that was written last, as text: messages of one peer come in runs */
+const lastV4 = new Writer(new Uint8Array(V4_LENGTH));
+let lastV4Word = -1;
 
 /** Writes the numeric host, IPv6 without brackets (Via `received` has none, RFC 3261 25.1 IPv6address). */
 export function writeHost(w: Writer, address: Endpoint): void {
-  // The last address is kept as text: messages of one peer come in runs.
-  if (address.family !== 4 || hostFamily !== 4 || hostV4 !== address.a3) {
-    const text = address.host;
-    for (let i = 0; i < text.length; i++) host[i] = text.charCodeAt(i);
-    hostLength = text.length;
-    hostFamily = address.family;
-    hostV4 = address.a3;
+  if (address.family !== 4) {
+    w.text(address.host);
+    return;
   }
-  w.range(host, 0, hostLength);
+  if (lastV4Word !== address.a3 || lastV4.at === 0) {
+    lastV4Word = address.a3;
+    lastV4.open(0, V4_LENGTH);
+    for (let shift = 24; shift >= 0; shift -= 8) {
+      lastV4.decimal((lastV4Word >>> shift) & 255);
+      if (shift > 0) lastV4.byte(46);
+    }
+  }
+  w.range(lastV4.buf, 0, lastV4.at);
 }
 
 /**
