@@ -7,7 +7,7 @@
  * header lines, the presence of the mandatory headers, CSeq, Max-Forwards, Content-Length. Values
  * that routing does not need are not looked at (16.3: "parts not needed are not validated").
  *
- * Cost: one pass over the head, about 0.5 ns an octet.
+ * Cost: one pass over the head, its values four octets at a time; about 1 ns an octet, less where values are long.
  */
 import { CHARS, DIGIT, LWS, parseDecimal, TOKEN } from './chars.ts';
 import { MAX_HEAD, MAX_HEADER_LINE, MAX_HEADERS, MAX_START_LINE } from './limits.ts';
@@ -130,6 +130,7 @@ export class Message {
   }
 
   #lex(buf: Uint8Array, start: number, end: number, datagram: boolean): number {
+    if (buf !== this.buf) this.#words = new Int32Array(buf.buffer, 0, buf.buffer.byteLength >> 2);
     this.buf = buf;
     this.start = start;
     this.end = end;
@@ -156,6 +157,8 @@ export class Message {
   }
 
   #badVersion = false;
+  /** all of `buf`'s memory */
+  #words: Int32Array = new Int32Array(0);
 
   /** Returns the offset of the first header line, or the negated verdict. */
   #startLine(buf: Uint8Array, start: number): number {
@@ -208,6 +211,8 @@ export class Message {
     let p = from;
     let n = 0;
     const limit = this.start + MAX_HEAD;
+    const words = this.#words;
+    const base = buf.byteOffset;
     for (;;) {
       if (buf[p] === CR && buf[p + 1] === LF) {
         this.count = n;
@@ -231,6 +236,7 @@ export class Message {
       }
       const valueStart = p;
       for (;;) {
+        p = control(words, base + p) - base;
         while (buf[p] >= SP || buf[p] === TAB) p++;
         if (buf[p] !== CR || buf[p + 1] !== LF) {
           if (p + 1 >= this.end) return NO_END;
@@ -310,6 +316,22 @@ export class Message {
     if (datagram) this.end = bodyEnd;
     return OK;
   }
+}
+
+/**
+ * Where the first octet under 32 may stand at the earliest, from octet `at` of the memory on: no octet before it is one.
+ * Four at a time, and a function of its own: inside the loop over lines it gained nothing.
+ */
+function control(words: Int32Array, at: number): number {
+  let i = at >> 2;
+  // the octets in front of `at` are made 255
+  let four = words[i] | ((1 << ((at & 3) << 3)) - 1);
+  let found = (four - 0x20202020) & ~four & 0x80808080;
+  while (found === 0) {
+    four = words[++i] | 0;
+    found = (four - 0x20202020) & ~four & 0x80808080;
+  }
+  return (i << 2) + ((31 - Math.clz32(found & -found)) >> 3);
 }
 
 function sameMethod(m: Message, buf: Uint8Array): boolean {

@@ -436,6 +436,33 @@ describe('limits', () => {
 });
 
 describe('hostile octets', () => {
+  it('ends at the first octet that it may not hold, wherever it and the message stand in memory', () => {
+    const octet = fc.oneof(
+      { weight: 12, arbitrary: fc.integer({ min: 32, max: 255 }) },
+      { weight: 3, arbitrary: fc.constant(9) },
+      { weight: 1, arbitrary: fc.constantFrom(0, 1, 10, 13, 31, 0x1f, 0x7f, 0x80, 0xa0) },
+    );
+    const value = fc.array(octet, { maxLength: 24 }).map((list) => Buffer.from(list).toString('latin1'));
+    const end = 'f: <sip:a>;tag=a\r\nt: <sip:b>\r\ni: c\r\nCSeq: 1 OPTIONS\r\n\r\n';
+    fc.assert(
+      fc.property(value, fc.nat(9), fc.nat(3), (held, at, behind) => {
+        const octets = latin1(`OPTIONS sip:a SIP/2.0\r\nX:${held}\r\nv: SIP/2.0/UDP h\r\n${end}`);
+        // memory that ends with the message's sentinel or a little behind it, whose length is no multiple of four
+        const memory = new Uint8Array(at + octets.length + 1 + behind);
+        const buf = memory.subarray(at % 4);
+        const start = at - (at % 4);
+        buf.set(octets, start);
+        const m = new Message();
+        const verdict = m.lex(buf, start, start + octets.length, false);
+        const whole = latin1(held).every((c) => c >= 32 || c === 9);
+        if (!/[\\\r\n]/.test(held)) expect(verdict).toBe(whole ? OK : BAD_HEADER);
+        if (verdict === OK)
+          expect(text(m, m.valueStart[0], m.valueEnd[0])).toBe(held.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, ''));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
   const pieces = fc.constantFrom(
     '\r\n',
     '\r',
