@@ -4,6 +4,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/interop/**'],
+    globalSetup: 'test/harness/temporary.ts',
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 20_000,
