@@ -4,7 +4,6 @@
  * a clean stop on SIGTERM and SIGINT, new certificates on SIGHUP. Exit codes: 0 stopped, 1 failed, 2 wrong configuration.
  */
 import process from 'node:process';
-import { algorithmList, passwd } from './auth/passwd.ts';
 import {
   type Config,
   hasStore,
@@ -13,7 +12,8 @@ import {
   type StoreConfig,
 } from './config/config.ts';
 import { ConfigError, load } from './config/load.ts';
-import { type Running, start } from './main/start.ts';
+import { keepCompiled } from './main/compiled.ts';
+import type { Running } from './main/start.ts';
 import { WS } from './wire/via.ts';
 
 const USAGE = `usage: holdfast
@@ -32,6 +32,7 @@ async function setPassword(words: string[]): Promise<never> {
     process.stderr.write(USAGE);
     process.exit(2);
   }
+  const { algorithmList, passwd } = await import('./auth/passwd.ts');
   try {
     const { user, realm, added } = await passwd(
       file,
@@ -113,6 +114,8 @@ async function run(): Promise<void> {
   try {
     const { config, warnings } = load(process.env);
     for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
+    keepCompiled(config.dataDir);
+    const { start } = await import('./main/start.ts');
     running = await start(config);
   } catch (error) {
     if (error instanceof ConfigError) {

@@ -35,7 +35,7 @@ import { startStore, stopStore } from './store.ts';
 import { Supervisor } from './supervisor.ts';
 import { Upstreams, waysOf } from './upstreams.ts';
 import { assertVacant } from './vacant.ts';
-import { Webhooks } from './webhooks.ts';
+import type { Webhooks } from './webhooks.ts';
 
 export interface StartOptions {
   /** Float64Array(1) of milliseconds that replaces the monotonic clock; after a change call `poke` */
@@ -124,8 +124,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   };
   const mail = new Mesh(mesh, 0, descriptors?.wake);
   publish = publisher(boot, mail, shards);
-  const webhooks =
-    stores && config.webhook ? new Webhooks({ config: config.webhook, log, counters }) : undefined;
+  const webhooks = stores ? await openWebhooks(config, log, counters) : undefined;
   const watch = watching(options.events, webhooks, log);
   const storeThread = stores ? await startStore(config, incarnation, boot, log, watch) : undefined;
 
@@ -174,6 +173,17 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       supervisor.fail(index);
     },
   };
+}
+
+/** Undefined where nobody wants them: nor is the HTTP client loaded then. */
+async function openWebhooks(
+  { webhook }: Config,
+  log: Logger,
+  counters: Counters,
+): Promise<Webhooks | undefined> {
+  if (!webhook) return undefined;
+  const { Webhooks } = await import('./webhooks.ts');
+  return new Webhooks({ config: webhook, log, counters });
 }
 
 /** Where events go, if anybody wants them. */

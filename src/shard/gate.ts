@@ -6,7 +6,6 @@ import type { Credentials } from '../auth/credentials.ts';
 import { FileCredentials } from '../auth/file.ts';
 import { Gate } from '../auth/gate.ts';
 import { Nonces } from '../auth/nonce.ts';
-import { ServiceCredentials } from '../auth/service.ts';
 import { Keyring } from '../flow/keyring.ts';
 import type { Logger } from '../observe/log.ts';
 import { NonceTable } from '../shared/nonce-table.ts';
@@ -19,14 +18,16 @@ export interface ShardGate {
 }
 
 /** Undefined where nobody is asked. Throws if the credentials cannot be read at all. */
-export function openGate(boot: ShardBoot, log: Logger, now: () => number): ShardGate | undefined {
+export async function openGate(
+  boot: ShardBoot,
+  log: Logger,
+  now: () => number,
+): Promise<ShardGate | undefined> {
   const { config, nonces } = boot;
   const { auth, domains, algorithms } = config;
   if (!nonces || auth.kind === 'none') return undefined;
   const credentials =
-    auth.kind === 'file'
-      ? FileCredentials.open(auth.path, log).watch()
-      : new ServiceCredentials({ url: auth.url, log, now });
+    auth.kind === 'file' ? FileCredentials.open(auth.path, log).watch() : await service(auth.url, log, now);
   const keyring = new Keyring(boot.keyring);
   const table = new NonceTable(nonces);
   const served = new Set(domains.map(canonicalHost));
@@ -42,4 +43,10 @@ export function openGate(boot: ShardBoot, log: Logger, now: () => number): Shard
     },
   );
   return { gate, credentials };
+}
+
+/** An HTTP client is a hundred modules in each shard: only where one is asked. */
+async function service(url: string, log: Logger, now: () => number): Promise<Credentials> {
+  const { ServiceCredentials } = await import('../auth/service.ts');
+  return new ServiceCredentials({ url, log, now });
 }

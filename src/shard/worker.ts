@@ -9,7 +9,6 @@ import type { Listener, Net } from '../net/net.ts';
 import type { Serving } from '../net/serving.ts';
 import { openLog } from '../observe/log.ts';
 import { StoreClient } from '../registrar/client.ts';
-import { LmdbReader } from '../registrar/lmdb.ts';
 import { Clock } from '../shared/clock.ts';
 import { Counter, Counters } from '../shared/counters.ts';
 import { FlowTable } from '../shared/flow-table.ts';
@@ -40,9 +39,9 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
     return { id, transport: l.transport, address, wildcard: address.isWildcard, shard: l.shard };
   });
   const net = await openNet(boot, listeners, table, counters, clock, mesh);
-  const store = boot.store > 0 ? openStore(boot, mesh) : undefined;
+  const store = boot.store > 0 ? await openStore(boot, mesh) : undefined;
 
-  const gate = openGate(boot, log, () => clock.now());
+  const gate = await openGate(boot, log, () => clock.now());
 
   let stop!: () => void;
   const stopped = new Promise<void>((resolve) => {
@@ -83,11 +82,11 @@ export default async function runShard({ boot, port }: ShardTask): Promise<void>
   port.close();
 }
 
-function openStore(boot: ShardBoot, mesh: Mesh): StoreClient {
+async function openStore(boot: ShardBoot, mesh: Mesh): Promise<StoreClient> {
   const { store, storeSync } = boot.config;
-  const reader =
-    store.kind === 'lmdb' ? new LmdbReader({ dir: store.dir, durability: storeSync }) : undefined;
-  return StoreClient.overMesh(mesh, boot.store, reader);
+  if (store.kind !== 'lmdb') return StoreClient.overMesh(mesh, boot.store);
+  const { LmdbReader } = await import('../registrar/lmdb.ts'); // an edge needs no database
+  return StoreClient.overMesh(mesh, boot.store, new LmdbReader({ dir: store.dir, durability: storeSync }));
 }
 
 /** How another thread is woken: by its eventfd where it has one, else by the word of its bell. */

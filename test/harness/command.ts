@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { compiledShared } from './temporary.ts';
 
 const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
 const PATIENCE_MS = 15_000;
@@ -20,7 +21,7 @@ export class Command {
 
   constructor(words: string[], { cwd }: { cwd?: string } = {}) {
     this.#child = spawn(process.execPath, [CLI, ...words], {
-      env: { PATH: process.env.PATH, HOME: process.env.HOME },
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...compiledShared() },
       ...(cwd === undefined ? {} : { cwd }),
     });
     this.#child.stdout?.on('data', (chunk: Buffer) => {

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Address, bracketed, TcpAgent, UdpAgent } from './agent.ts';
 import { freePort, freshHost } from './ports.ts';
+import { compiledShared } from './temporary.ts';
 
 const CLI = new URL('../../src/cli.ts', import.meta.url);
 const CLOCKED = new URL('./clocked.ts', import.meta.url);
@@ -59,6 +60,7 @@ export class Holdfast {
       HOLDFAST_ADMIN: 'off',
       HOLDFAST_WORKERS: '2',
       HOLDFAST_MAX_FLOWS: '4096',
+      ...compiledShared(),
       ...(process.env.HOLDFAST_IO ? { HOLDFAST_IO: process.env.HOLDFAST_IO } : {}),
     };
     for (const [name, value] of Object.entries(options.settings ?? {})) this.env[`HOLDFAST_${name}`] = value;

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Address } from '../harness/agent.ts';
+import { compiledShared } from '../harness/temporary.ts';
 import type { Use } from './timed-entry.ts';
 
 export type { Use };
@@ -25,6 +26,7 @@ export class Timed {
     const env: NodeJS.ProcessEnv = {
       PATH: process.env.PATH,
       HOME: process.env.HOME,
+      ...compiledShared(),
       HOLDFAST_LISTEN: `udp:${host}:${port},tcp:${host}:${port}`,
       HOLDFAST_DATA: data,
       HOLDFAST_ADMIN: 'off',

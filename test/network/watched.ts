@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Address } from '../harness/agent.ts';
 import { freePort, freshHost } from '../harness/ports.ts';
+import { compiledShared } from '../harness/temporary.ts';
 import type { Ask, Ending, FlowView, State } from './observed.ts';
 
 export type { FlowView, State };
@@ -61,6 +62,7 @@ export class Watched {
     const env: NodeJS.ProcessEnv = {
       PATH: process.env.PATH,
       HOME: process.env.HOME,
+      ...compiledShared(),
       HOLDFAST_LISTEN: `udp:${host}:${port},tcp:${host}:${port}`,
       HOLDFAST_DATA: this.#data,
       HOLDFAST_ADMIN: 'off',
