@@ -49,18 +49,22 @@ async function setPassword(words: string[]): Promise<never> {
   process.exit(0);
 }
 
+const IMPATIENT = ['SIGINT', 'SIGTERM'] as const;
+
 /**
- * The first interrupt ends a command in order, the second one at once. `output`: that whoever reads it goes away is one
- * too, and told again by each line that follows.
+ * The first interrupt ends a command in order, the second one at once. SIGHUP is only ever a first one: the shell and the
+ * kernel both tell that the terminal is gone. That whoever reads the output goes away is one too, and told again by each
+ * line that follows. Standard error ends nothing: there is nowhere left to say so.
  */
-function interrupted(signals: NodeJS.Signals[], output?: NodeJS.WriteStream): AbortSignal {
+function interrupted(): AbortSignal {
   const interrupt = new AbortController();
   const end = () => {
-    for (const signal of signals) process.off(signal, end);
+    for (const signal of IMPATIENT) process.off(signal, end);
     interrupt.abort();
   };
-  for (const signal of signals) process.on(signal, end);
-  output?.on('error', end);
+  for (const signal of [...IMPATIENT, 'SIGHUP']) process.on(signal, end);
+  process.stdout.on('error', end);
+  process.stderr.on('error', () => {});
   return interrupt.signal;
 }
 
@@ -69,7 +73,7 @@ async function moveBindings(words: string[]): Promise<never> {
   const { env, stdin, stdout, stderr } = process;
   // a server has no use for it, nor for a store's client in its main thread
   const { bindings } = await import('./transfer/command.ts');
-  process.exit(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted(['SIGINT']) }));
+  return exited(await bindings(words, { env, stdin, stdout, stderr, interrupt: interrupted() }));
 }
 
 /** `holdfast check` */
@@ -79,8 +83,7 @@ async function checkEdge(words: string[]): Promise<never> {
     import('./check/command.ts'),
     import('./main/located.ts'),
   ]);
-  const interrupt = interrupted(['SIGINT', 'SIGTERM'], stdout);
-  return exited(await check(words, { stdout, stderr, locate: located, interrupt }));
+  return exited(await check(words, { stdout, stderr, locate: located, interrupt: interrupted() }));
 }
 
 /** `holdfast ua` */
@@ -96,7 +99,7 @@ async function runPhone(words: string[]): Promise<never> {
       stdout,
       stderr,
       locate: located,
-      interrupt: interrupted(['SIGINT', 'SIGTERM'], stdout),
+      interrupt: interrupted(),
       // so that the next one finds no listener any more, whichever way it comes
       sendInterrupt: () => process.kill(process.pid, 'SIGINT'),
     }),
@@ -111,8 +114,11 @@ function exited(code: number): Promise<never> {
 
 async function run(): Promise<void> {
   let running: Running;
+  // who has read enough of what a person wants to see must not end the service
+  process.stdout.on('error', () => {});
   try {
     const { config, warnings } = load(process.env);
+    if (warnings.length > 0) process.stderr.on('error', () => {});
     for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
     keepCompiled(config.dataDir);
     const { start } = await import('./main/start.ts');

@@ -64,6 +64,23 @@ export function parseAuthValue(value: string): AuthValue | undefined {
   }
 }
 
+/**
+ * The challenges of one WWW-Authenticate of HTTP, which may hold several (RFC 7235 4.1; in SIP it is one a header), each
+ * as `parseAuthValue` takes it. One begins with each member of the list that is no `name=value`.
+ */
+export function challengesOf(value: string): string[] {
+  const challenges: string[] = [];
+  for (let at = 0, end = 0; at < value.length; at = end + 1) {
+    end = memberEnd(value, at);
+    const member = value.slice(at, end).trim();
+    if (member === '') continue;
+    const isParam = member.charCodeAt(skip(member, tokenEnd(member, 0))) === EQUALS;
+    if (challenges.length === 0 || !isParam) challenges.push(member);
+    else challenges.push(`${challenges.pop()}, ${member}`);
+  }
+  return challenges;
+}
+
 /** A quoted-string of any text. */
 export function quote(text: string): string {
   return `"${text.replace(/["\\]/g, '\\$&')}"`;
@@ -79,6 +96,19 @@ function tokenEnd(text: string, at: number): number {
   let i = at;
   while (CHARS[text.charCodeAt(i)] & TOKEN) i++;
   return i;
+}
+
+/** The comma that ends a member of a list, or the end of the text. */
+function memberEnd(text: string, at: number): number {
+  for (let i = at; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === COMMA) return i;
+    if (c !== DQUOTE) continue;
+    const behind = stringEnd(text, i);
+    if (behind < 0) return text.length;
+    i = behind - 1;
+  }
+  return text.length;
 }
 
 /** The index after the closing quote of the string that opens at `at`; -1 if it has none, or holds a control. */

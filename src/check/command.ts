@@ -27,7 +27,7 @@ export interface Surroundings {
   stdout: Writable;
   stderr: Writable;
   locate: Locate;
-  /** aborted by SIGINT, SIGTERM, and when nobody reads the output any more */
+  /** aborted by SIGINT, SIGTERM, SIGHUP, and when nobody reads the output any more */
   interrupt: AbortSignal;
 }
 

@@ -58,7 +58,7 @@ export class CoreSecure {
   }
 
   /** A client's end; it emits `secureConnect`. */
-  connect(address: { host: string; port: number }, host: string): tls.TLSSocket {
+  connect(address: net.TcpNetConnectOpts, host: string): tls.TLSSocket {
     this.#outgoing ??= outgoingOf(this.#serving.outgoing);
     return tls.connect({
       ...address,

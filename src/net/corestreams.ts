@@ -248,19 +248,20 @@ export class CoreStreams {
   }
 
   /** 0: how it ends comes by `connected`. */
-  dial(slot: number, to: Endpoint, host: string): number {
-    if (isSecured(this.#flows.transport(slot))) return this.#dialSecured(slot, to, host);
+  dial(slot: number, to: Endpoint, host: string, from: Endpoint | undefined): number {
+    const address = { host: this.#hosts.text(to), port: to.port, ...(from && { localAddress: from.host }) };
+    if (isSecured(this.#flows.transport(slot))) return this.#dialSecured(slot, address, host);
     const stream = this.#make(slot, undefined);
     stream.state = CONNECTING;
     stream.socket.setNoDelay(true);
-    stream.socket.connect({ host: this.#hosts.text(to), port: to.port });
+    stream.socket.connect(address);
     stream.socket.once('connect', () => this.#connected(stream));
     return 0;
   }
 
-  #dialSecured(slot: number, to: Endpoint, host: string): number {
+  #dialSecured(slot: number, address: net.TcpNetConnectOpts, host: string): number {
     if (!this.#secure) return EPROTO;
-    const socket = this.#secure.connect({ host: this.#hosts.text(to), port: to.port }, host);
+    const socket = this.#secure.connect(address, host);
     const stream = this.#watchSecured(slot, socket);
     stream.state = CONNECTING;
     stream.host = host;

@@ -184,8 +184,8 @@ export class FfiNet implements Net {
     return this.#streams.identities(slot);
   }
 
-  dial(slot: number, to: Endpoint, host = to.host): number {
-    return this.#streams.dial(slot, to, host);
+  dial(slot: number, to: Endpoint, host = to.host, from?: Endpoint): number {
+    return this.#streams.dial(slot, to, host, from);
   }
 
   close(slot: number, cause: number, drain: boolean): void {

@@ -85,9 +85,10 @@ export interface Net {
   adopt(slot: number): void;
   /**
    * Starts to connect; `connected` tells the end of it. Bytes sent meanwhile are kept. Where the record's transport is
-   * secured, `host` is whom the peer's certificate must name (the address, if it is left out).
+   * secured, `host` is whom the peer's certificate must name (the address, if it is left out). `from`: the address to
+   * leave from, with port 0; else the kernel chooses.
    */
-  dial(slot: number, to: Endpoint, host?: string): number;
+  dial(slot: number, to: Endpoint, host?: string, from?: Endpoint): number;
   /** Closes a stream after what is queued has gone out, or at once. `closed` follows, not from inside this call. */
   close(slot: number, cause: number, drain: boolean): void;
   isOpen(slot: number): boolean;

@@ -188,8 +188,8 @@ export class RawStreams {
   }
 
   /** 0, or an errno. `host` for a secured one: whom the certificate must name. */
-  dial(slot: number, to: Endpoint, host: string): number {
-    const fd = connectStream(to);
+  dial(slot: number, to: Endpoint, host: string, from: Endpoint | undefined): number {
+    const fd = connectStream(to, from);
     if (fd < 0) return -fd;
     setNoDelay(fd);
     setUserTimeout(fd, USER_TIMEOUT_MS);

@@ -1,13 +1,18 @@
 /**
- * Where log lines go: to standard output, one `write` a line, and never waiting. If nobody reads the pipe behind it, lines
+ * Where log lines go: to standard output, one `write` a line, and never waiting. If nobody reads what is behind it, lines
  * are lost and counted, and the next one that gets through is preceded by how many: a log that nobody reads
- * must not stop the traffic. A line goes out whole or not at all: of one that the pipe took in part the rest goes first.
+ * must not stop the traffic. A line goes out whole or not at all: of one that was taken in part the rest goes first.
  * (Several threads write into one pipe. A line above 4,096 octets that is taken in part may have theirs in its middle.)
  *
- * The pipe is opened anew for that: the flag that makes writing not wait is one of the open file, which others may share
- * with us. Standard output that is no pipe (a terminal, a file, a socket) is written to as it is.
+ * A pipe or a terminal, which ^S stops, is opened anew for that: the flag that makes writing not wait is one of the open
+ * file, which others may share with us. A socket cannot be opened anew. It gets the flag itself, from Node, as soon as
+ * anybody looks at `process.stdout`: here that is done before the first line, which has to be the main thread's. Whoever
+ * shares it must then expect EAGAIN. A file is written to as it is; it waits for the disk and for nobody else.
  */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
+
+const ANEW = constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 export class Lines {
   readonly #fd: number;
@@ -27,8 +32,9 @@ export class Lines {
 
   static #open(): Lines {
     try {
-      if (!fstatSync(1).isFIFO()) return new Lines(1);
-      return new Lines(openSync('/proc/self/fd/1', constants.O_WRONLY | constants.O_NONBLOCK));
+      const kind = fstatSync(1);
+      if (kind.isSocket()) void process.stdout;
+      return new Lines(kind.isFIFO() || isatty(1) ? openSync('/proc/self/fd/1', ANEW) : 1);
     } catch {
       return new Lines(1);
     }

@@ -32,7 +32,7 @@ export interface Surroundings {
   stdout: Output;
   stderr: Output;
   locate: Locate;
-  /** aborted by SIGINT, SIGTERM and an error of `stdout` */
+  /** aborted by SIGINT, SIGTERM, SIGHUP and an error of `stdout` */
   interrupt: AbortSignal;
   /** SIGINT to ourselves: what a terminal makes of ^C unless it is in raw mode */
   sendInterrupt: () => void;

@@ -45,6 +45,7 @@ export class Screen {
       onLine(line);
     });
     this.#reader.on('SIGINT', onInterrupt);
+    this.#reader.on('error', () => {}); // a terminal that is gone takes no mode; `close` follows
     this.#reader.on('close', () => {
       if (this.isLive && !this.#closed) onInterrupt(); // ^D
     });

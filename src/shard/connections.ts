@@ -5,9 +5,12 @@
  * among it are answered by whoever `undelivered` is. A connection that ends is opened anew at the next
  * message. Before all of them comes one that the peer has opened for it (aliases.ts). Back-off: after a failure the
  * target is not tried again for BACK_OFF_MS.
+ *
+ * It leaves from the address of the listener that Via names (as a datagram does), so that firewalls and peers who
+ * trust by address see that one, not the kernel's choice. A wildcard names none, and from loopback nothing leaves.
  */
 import type { Flows } from '../flow/flows.ts';
-import type { Endpoint } from '../net/endpoint.ts';
+import { Endpoint } from '../net/endpoint.ts';
 import type { Listener, Net } from '../net/net.ts';
 import { Cause } from '../shared/cause.ts';
 import { EXEMPT, isSecured, OUTBOUND_DIALED } from '../shared/flow-record.ts';
@@ -39,6 +42,8 @@ export class Connections {
   readonly #aliases: Aliases;
   /** whose listeners' names stand in requests over them */
   readonly #listeners: readonly Listener[];
+  /** by listener: its address with port 0 */
+  readonly #sources: readonly Endpoint[];
   readonly #targets = new Map<string, Target>();
   /** by address: the host that was last asked for over TLS */
   readonly #hosts = new Map<string, string>();
@@ -65,6 +70,7 @@ export class Connections {
     this.#now = now;
     this.#listener = listener;
     this.#listeners = listeners;
+    this.#sources = listeners.map(({ address }) => Object.assign(new Endpoint().copy(address), { port: 0 }));
     this.#trusts = trusts;
     this.#aliases = aliases;
   }
@@ -109,12 +115,13 @@ export class Connections {
     const slot = table.claim(this.#self);
     if (slot < 0) return false;
     const { transport } = target;
+    const named = this.#listenerFor(transport, to.family);
     table.setKind(slot, transport, to.family);
-    table.setListener(slot, isSecured(transport) ? this.#listenerFor(transport, to.family) : this.#listener);
+    table.setListener(slot, isSecured(transport) ? named : this.#listener);
     table.setRemote(slot, to.a0, to.a1, to.a2, to.a3, to.port);
     table.raise(slot, this.#trusts(to) ? OUTBOUND_DIALED | EXEMPT : OUTBOUND_DIALED);
     const generation = table.generation(slot);
-    if (this.#net.dial(slot, to, target.host || undefined) !== 0) {
+    if (this.#net.dial(slot, to, target.host || undefined, this.#sourceOf(named, to)) !== 0) {
       table.abandon(slot, Cause.CONNECT_FAILED);
       target.notBefore = this.#now() + BACK_OFF_MS;
       this.#forget(target);
@@ -130,6 +137,13 @@ export class Connections {
   #listenerFor(transport: number, family: number): number {
     const fits = (l: Listener) => l.transport === transport && l.address.family === family;
     return fits(this.#listeners[this.#listener]) ? this.#listener : this.#listeners.findIndex(fits);
+  }
+
+  /** Undefined: the kernel's to choose. */
+  #sourceOf(listener: number, to: Endpoint): Endpoint | undefined {
+    if (listener < 0) return undefined;
+    const source = this.#sources[listener];
+    return source.isWildcard || (source.isLoopback && !to.isLoopback) ? undefined : source;
   }
 
   /** A connection that a predecessor of this shard has opened. */

@@ -69,8 +69,8 @@ export class FramedNet implements Net {
     this.#net.adopt(slot);
   }
 
-  dial(slot: number, to: Endpoint, host: string): number {
-    return this.#net.dial(slot, to, host);
+  dial(slot: number, to: Endpoint, host?: string, from?: Endpoint): number {
+    return this.#net.dial(slot, to, host, from);
   }
 
   serve(serving: Serving): void {

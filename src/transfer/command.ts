@@ -8,11 +8,13 @@
  * An exported file is whole under its name or not there; a part is FILE.part.
  *
  * Memory does not grow with the store. Exit codes: 0 all of it; 1 something failed, or lines were wrong; 2 wrong
- * usage or configuration, nothing was done; 130 interrupted, with what was done until then.
+ * usage or configuration, nothing was done; 130 interrupted, with what was done until then, or, without a word, nobody
+ * reads standard output any more.
  */
 import { createReadStream, createWriteStream, renameSync } from 'node:fs';
 import { addAbortSignal, Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setImmediate } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { StoreConfig } from '../config/config.ts';
 import { ConfigError, loadStore, type StoreSetting } from '../config/load.ts';
@@ -32,7 +34,7 @@ export interface Surroundings {
   stdin: Readable;
   stdout: Writable;
   stderr: Writable & { isTTY?: boolean; columns?: number };
-  /** aborted by SIGINT */
+  /** aborted by SIGINT, SIGTERM, SIGHUP and an error of `stdout` */
   interrupt: AbortSignal;
 }
 
@@ -100,6 +102,8 @@ async function exportAll({ store, node, file }: Task, around: Surroundings): Pro
     const time = new Date().toISOString();
     yield formatHeader({ time, node, from: nameOf(store), aors: progress.total });
     for await (const page of source.pages(Date.now)) {
+      // neither the store nor a reader who is quick lets a signal in
+      await setImmediate();
       if (around.interrupt.aborted) return;
       let chunk = '';
       for (const [aor, list] of page) {
@@ -130,6 +134,8 @@ async function exportAll({ store, node, file }: Task, around: Surroundings): Pro
     progress.say(`exported ${summary()}`);
     return 0;
   } catch (error) {
+    // whoever read it has seen enough
+    if (file === undefined && (error as NodeJS.ErrnoException).code === 'EPIPE') return 130;
     progress.say(`failed: ${(error as Error).message}\nexported ${summary()}`);
     return 1;
   } finally {

@@ -26,6 +26,8 @@ export type Ending =
   | 'refused'
   /** an HTTP server that opens no WebSocket for SIP */
   | 'no-websocket'
+  /** a 401 of it to our credentials, or one that asks for what we have not */
+  | 'unauthorized'
   | 'closed'
   | 'reset'
   | 'icmp'
@@ -77,7 +79,7 @@ export abstract class StreamConnection implements Connection {
   localHost = '';
   localPort = 0;
   protected readonly handler: ConnectionHandler;
-  readonly #stream: Duplex;
+  #stream: Duplex;
   /** octets of an unfinished message, with one more for the sentinel */
   #kept = Buffer.alloc(0);
   #length = 0;
@@ -91,12 +93,21 @@ export abstract class StreamConnection implements Connection {
     this.transport = transport;
     this.#stream = stream;
     this.handler = handler;
-    stream.on('data', (chunk: Buffer) => this.#read(chunk));
-    stream.on('end', () => this.end('closed'));
+    this.#listen(stream);
+  }
+
+  #listen(stream: Duplex): void {
+    const broke = (ending: Ending) => {
+      if (stream === this.#stream && !this.#ended) this.broke(ending);
+    };
+    stream.on('data', (chunk: Buffer) => {
+      if (stream === this.#stream) this.#read(chunk);
+    });
+    stream.on('end', () => broke('closed'));
     stream.on('error', (error: NodeJS.ErrnoException) =>
-      this.end(!this.#open ? 'refused' : error.code === 'ECONNRESET' ? 'reset' : 'closed'),
+      broke(!this.#open ? 'refused' : error.code === 'ECONNRESET' ? 'reset' : 'closed'),
     );
-    stream.on('close', () => this.end('closed'));
+    stream.on('close', () => broke('closed'));
   }
 
   abstract get inMessage(): boolean;
@@ -122,6 +133,20 @@ export abstract class StreamConnection implements Connection {
     this.farewell(this.#stream);
     // not a time of the protocol: a peer that never closes its side must not hold the descriptor
     setTimeout(() => this.end('stopped'), CLOSE_MS).unref();
+  }
+
+  /** Goes on over another stream. Of what came over the present one all is used up, or will be when `take` returns. */
+  protected replace(stream: Duplex): void {
+    const old = this.#stream;
+    this.#stream = stream;
+    this.#waiting.length = 0;
+    old.destroy();
+    this.#listen(stream);
+  }
+
+  /** The stream is at its end, by itself or by the peer. */
+  protected broke(ending: Ending): void {
+    this.end(ending);
   }
 
   /** The last that goes out. */

@@ -164,8 +164,8 @@ export function checkOptions(options: UserAgentOptions): Settings {
       [UDP]: dialUdp,
       [TCP]: dialTcp,
       [TLS]: dialTls(options.tls),
-      [WS]: dialWebSocket(false, { path, headers }),
-      [WSS]: dialWebSocket(true, { path, headers, tls: options.tls }),
+      [WS]: dialWebSocket(false, { path, headers, account }),
+      [WSS]: dialWebSocket(true, { path, headers, account, tls: options.tls }),
       ...options.dials,
     },
   };

@@ -1,7 +1,12 @@
 /**
  * Flows over WebSocket (RFC 7118): a stream whose first words are HTTP, then frames, one SIP message a frame. It opens
  * when the server has proved that it read the request and speaks `sip` (RFC 6455 4.1); any other answer, a redirect
- * or a 401 too, is the end of the attempt. Frames go out masked, whole, as text where the message is UTF-8.
+ * too, is the end of the attempt. Frames go out masked, whole, as text where the message is UTF-8.
+ *
+ * A 401 is answered with the account's digest (RFC 7616), once, and once more where the nonce was stale: over the same
+ * connection if the server keeps it, else over another. Each connection is asked anew, so that no server sees what
+ * another one asked for. Basic is not answered, for it gives the password away: who wants it, or a token, sets
+ * Authorization himself, and then that is what stands there and a 401 is its refusal.
  *
  * Nobody connects back to a WebSocket client, so it has no address for Via and Contact but a name of its own under
  * `.invalid` (RFC 7118 5.3, appendix B.1), made for each connection.
@@ -16,9 +21,11 @@ import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, checkServerIdentity } from 'node:tls';
+import { type Account, answerChallenge, type Session } from '../auth/client.ts';
+import { challengesOf } from '../auth/params.ts';
 import { latin1 } from '../wire/chars.ts';
 import { MAX_UPGRADE } from '../wire/limits.ts';
-import { opensWebSocket, upgradeEnd, upgradeRequest } from '../wire/upgrade.ts';
+import { type Demand, demandOf, opensWebSocket, upgradeEnd, upgradeRequest } from '../wire/upgrade.ts';
 import { defaultPort, WS, WSS } from '../wire/via.ts';
 import { Words } from '../wire/words.ts';
 import {
@@ -33,19 +40,24 @@ import {
   PROTOCOL_ERROR,
   TEXT,
 } from '../wire/wsframe.ts';
-import { type ConnectionHandler, type Dial, StreamConnection } from './connection.ts';
+import { type ConnectionHandler, type Dial, type Ending, StreamConnection } from './connection.ts';
 import { connectTls } from './tls.ts';
 
 const CR = 13;
 const LF = 10;
 const KEY_OCTETS = 16;
 const MASK_OCTETS = 4;
+const CNONCE_OCTETS = 12;
+/** To a challenge, and to one that says that the nonce of the first answer was stale. */
+const MOST_ANSWERS = 2;
 
 export interface WebSocketOptions {
   /** of the HTTP request; default `/` */
   path?: string;
   /** further headers of it: Cookie, Authorization, Origin */
   headers?: readonly (readonly [name: string, value: string])[];
+  /** for a server that asks who is there, unless `headers` has Authorization */
+  account?: Account | undefined;
   /** for wss; Node's defaults else */
   tls?: ConnectionOptions | undefined;
   /** Octets that nobody can foresee (RFC 6455 10.3), for keys, masks and names. Default: the system's. */
@@ -55,32 +67,52 @@ export interface WebSocketOptions {
 interface WebSocketParts extends Required<Pick<WebSocketOptions, 'path' | 'headers' | 'octets'>> {
   /** as it stands in Host */
   host: string;
+  account: Account | undefined;
+  /** Another stream to the same server; `stands` is called when it can be written to. */
+  open: (stands: () => void) => Duplex;
 }
 
 class WebSocketStream extends StreamConnection {
   readonly #parts: WebSocketParts;
-  readonly #key: string;
+  #key = '';
   readonly #frames = new Frames('server');
   #words = new Words(new Uint8Array(0));
   #upgraded = false;
   /** octets of the HTTP answer that were searched for its end */
   #searched = 0;
+  /** what challenges were answered with */
+  readonly #answers: Session[] = [];
+  /** octets of a 401's body that are still to come, behind which we ask again */
+  #unread = 0;
+  /** this stream has carried a 401, and nothing of the next answer */
+  #kept = false;
   #inMessage = false;
 
-  constructor(transport: number, stream: Duplex, handler: ConnectionHandler, parts: WebSocketParts) {
-    super(transport, stream, handler);
+  constructor(transport: number, handler: ConnectionHandler, parts: WebSocketParts) {
+    super(
+      transport,
+      parts.open(() => this.#ask()),
+      handler,
+    );
     this.#parts = parts;
-    this.#key = Buffer.from(parts.octets(KEY_OCTETS)).toString('base64');
   }
 
   get inMessage(): boolean {
     return this.#inMessage;
   }
 
-  /** The stream stands: asks for the WebSocket. */
-  connected(): void {
-    const { host, path, headers } = this.#parts;
-    this.write(upgradeRequest({ host, path, key: this.#key, more: headers }));
+  /** For the WebSocket. */
+  #ask(): void {
+    const { host, path, headers, octets } = this.#parts;
+    this.#key = Buffer.from(octets(KEY_OCTETS)).toString('base64');
+    const session = this.#answers.at(-1);
+    const more: [string, string][] = [];
+    if (session) {
+      const cnonce = Buffer.from(octets(CNONCE_OCTETS)).toString('hex');
+      more.push(['Authorization', session.answer('GET', path, cnonce)]);
+    }
+    const request = upgradeRequest({ host, path, key: this.#key, more: [...headers, ...more] });
+    this.write(Buffer.from(request, 'latin1'));
   }
 
   send(bytes: Uint8Array): void {
@@ -96,8 +128,8 @@ class WebSocketStream extends StreamConnection {
     if (this.#words.mem !== buf) this.#words = new Words(buf);
     let at = 0;
     if (!this.#upgraded) {
-      at = this.#upgrade(buf, length);
-      if (this.isOver || at === 0) return at;
+      at = this.#unread > 0 ? this.#passOver(length) : this.#upgrade(buf, length);
+      if (this.isOver || !this.#upgraded) return at;
     }
     for (;;) {
       const kind = this.#frames.next(this.#words, at, length);
@@ -129,7 +161,7 @@ class WebSocketStream extends StreamConnection {
     else if (end - start === 2) this.handler.pong();
   }
 
-  /** Where the frames begin: 0 as long as the answer is not whole. */
+  /** How much of the HTTP answer is used up; behind one that opens the WebSocket the frames begin. */
   #upgrade(buf: Buffer, length: number): number {
     const behind = upgradeEnd(buf, 0, this.#searched, Math.min(length, MAX_UPGRADE));
     this.#searched = length;
@@ -137,13 +169,54 @@ class WebSocketStream extends StreamConnection {
       if (length >= MAX_UPGRADE) this.end('no-websocket');
       return 0;
     }
-    if (!opensWebSocket(latin1(buf, 0, behind), this.#key)) {
+    const head = latin1(buf, 0, behind);
+    if (!opensWebSocket(head, this.#key)) {
+      const demand = demandOf(head);
+      if (demand) return this.#challenged(demand, behind, length);
       this.end('no-websocket');
       return 0;
     }
     this.#upgraded = true;
     this.opened(`${Buffer.from(this.#parts.octets(6)).toString('hex')}.invalid`, 0);
     return behind;
+  }
+
+  /** A 401 whose head ends at `behind`. All of it that is there is used up. */
+  #challenged({ challenges, body }: Demand, behind: number, length: number): number {
+    const { account, headers } = this.#parts;
+    const isOwn = headers.some(([name]) => name.toLowerCase() === 'authorization');
+    const asked = challenges.flatMap(challengesOf);
+    const session = account && !isOwn ? answerChallenge(asked, account, this.#answers) : undefined;
+    const isLast = this.#answers.length === MOST_ANSWERS;
+    if (!session || isLast || (this.#answers.length > 0 && !session.challenge.stale)) {
+      this.end('unauthorized');
+      return length;
+    }
+    this.#answers.push(session);
+    this.#searched = 0;
+    this.#kept = true;
+    this.#unread = body < 0 ? body : behind + body;
+    return this.#passOver(length);
+  }
+
+  /** Octets that nobody wants to know; behind the last of them we ask again. */
+  #passOver(length: number): number {
+    this.#unread -= length;
+    if (this.#unread === 0) this.#ask();
+    else if (this.#unread < 0) this.#anew(); // it takes no other request, or says more than was asked for
+    return length;
+  }
+
+  #anew(): void {
+    this.#kept = false;
+    this.#unread = 0;
+    this.replace(this.#parts.open(() => this.#ask()));
+  }
+
+  /** A server may close behind its 401 without a word about it. */
+  protected override broke(ending: Ending): void {
+    if (this.#kept && this.#searched === 0 && !this.#upgraded) this.#anew();
+    else super.broke(ending);
   }
 
   #frame(opcode: number, payload: Uint8Array): void {
@@ -160,23 +233,24 @@ const closeCode = (code: number): Uint8Array => Uint8Array.of(code >> 8, code & 
 /** For `transport=ws` and, secured, for wss. */
 export function dialWebSocket(
   secured: boolean,
-  { path = '/', headers = [], tls, octets = randomBytes }: WebSocketOptions = {},
+  { path = '/', headers = [], account, tls, octets = randomBytes }: WebSocketOptions = {},
 ): Dial {
   const transport = secured ? WSS : WS;
   return (target, handler, options) => {
     const { address } = target;
     const { domain, localAddress } = options;
     const host = address.port === defaultPort(transport) ? domain : `${domain}:${address.port}`;
-    const socket = secured
-      ? connectTls(target, options, tls, checkServerIdentity)
-      : connect({
-          host: address.host,
-          port: address.port,
-          noDelay: true,
-          ...(localAddress === undefined ? {} : { localAddress }),
-        });
-    const connection = new WebSocketStream(transport, socket, handler, { host, path, headers, octets });
-    socket.once(secured ? 'secureConnect' : 'connect', () => connection.connected());
-    return connection;
+    const open = (stands: () => void) => {
+      const socket = secured
+        ? connectTls(target, options, tls, checkServerIdentity)
+        : connect({
+            host: address.host,
+            port: address.port,
+            noDelay: true,
+            ...(localAddress === undefined ? {} : { localAddress }),
+          });
+      return socket.once(secured ? 'secureConnect' : 'connect', stands);
+    };
+    return new WebSocketStream(transport, handler, { host, path, headers, account, octets, open });
   };
 }

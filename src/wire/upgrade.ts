@@ -2,7 +2,7 @@
  * The request that opens a WebSocket (RFC 6455 4, RFC 7118 4.1), as text, and its answer, for both sides. A server's
  * answer is 101, or a short refusal after which the connection ends. Whoever may not come in for another reason than
  * its form is for the `Admit` of the caller to say, which sees Origin and Cookie (RFC 7118 7). A client takes a 101
- * alone, and only one that proves to have read the request.
+ * that proves to have read the request, and may ask again after a 401; all else is no.
  *
  * Strict, since what passes for an upgrade here and not at a proxy in front of us is how requests are smuggled:
  * CRLF alone ends a line, no line is folded, no header that decides occurs twice, there is no body.
@@ -129,6 +129,31 @@ export function opensWebSocket(head: string, key: string): boolean {
     one('sec-websocket-protocol') === 'sip' && // 7118 4.1
     !headers.has('sec-websocket-extensions') // none was offered
   );
+}
+
+/** What a server's 401 asks for. */
+export interface Demand {
+  /** values of WWW-Authenticate, in order; one may hold several challenges */
+  challenges: readonly string[];
+  /** octets of its body, behind which the connection takes another request; -1: it takes none */
+  body: number;
+}
+
+/** Undefined: this whole head is no 401. */
+export function demandOf(head: string): Demand | undefined {
+  const [first, ...lines] = head.slice(0, -4).split('\r\n');
+  const headers = headersOf(lines);
+  const [, minor] = /^HTTP\/1\.(\d) 401(?: |$)/.exec(first) ?? [];
+  if (minor === undefined || !headers) return undefined;
+  const { one, has } = readersOf(headers);
+  const length = one('content-length') ?? '';
+  // chunks, and what is longer than five digits say, are not worth their reading
+  const stays =
+    minor === '1' &&
+    !has('connection', 'close') &&
+    !headers.has('transfer-encoding') &&
+    /^\d{1,5}$/.test(length);
+  return { challenges: headers.get('www-authenticate') ?? [], body: stays ? Number(length) : -1 };
 }
 
 type Headers = ReadonlyMap<string, readonly string[]>;

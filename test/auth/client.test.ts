@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { answerChallenge, parseChallenge, passwordAccount } from '../../src/auth/client.ts';
 import { challengeLines, ha1Of, parseCredentials, proves } from '../../src/auth/digest.ts';
+import { challengesOf } from '../../src/auth/params.ts';
 
 const dora = passwordAccount('dora', 'tin-whistle-42');
 const valuesOf = (lines: string[]) => lines.map((line) => line.slice(line.indexOf(': ') + 2));
@@ -88,5 +89,28 @@ describe('a client that is challenged', () => {
         true,
       );
     }
+  });
+});
+
+describe('the challenges of one header of HTTP', () => {
+  it.each<[string, string[]]>([
+    ['Basic realm="a"', ['Basic realm="a"']],
+    [
+      'Digest realm="a, Basic realm=b", nonce="c\\", d", Basic realm="e"',
+      ['Digest realm="a, Basic realm=b", nonce="c\\", d"', 'Basic realm="e"'],
+    ],
+    [
+      'Negotiate, NTLM ,Digest realm = "a" , nonce="b"',
+      ['Negotiate', 'NTLM', 'Digest realm = "a", nonce="b"'],
+    ],
+    ['Bearer YWJj==, Digest realm="a"', ['Bearer YWJj==', 'Digest realm="a"']],
+    [',, Digest realm="a",,nonce="b",', ['Digest realm="a", nonce="b"']],
+    ['realm="a", Digest nonce="b"', ['realm="a"', 'Digest nonce="b"']],
+    ['Digest realm="a, Basic realm="b"', ['Digest realm="a, Basic realm="b"']],
+    ['Digest realm="a, Basic', ['Digest realm="a, Basic']],
+    ['', []],
+    [' , ', []],
+  ])('%s', (value, challenges) => {
+    expect(challengesOf(value)).toEqual(challenges);
   });
 });

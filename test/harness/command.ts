@@ -1,6 +1,7 @@
 /** The command line as a process of its own: what it printed, and its exit code. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { compiledShared } from './temporary.ts';
 
@@ -17,16 +18,18 @@ export class Command {
   stdout = '';
   stderr = '';
   readonly ended: Promise<Ended>;
+  /** It has printed something. */
+  readonly begun: Promise<unknown>;
   readonly #child: ChildProcess;
 
-  constructor(words: string[], { cwd }: { cwd?: string } = {}) {
+  /** `paused`: nobody reads its output before `resume`. */
+  constructor(words: string[], { cwd, paused = false }: { cwd?: string; paused?: boolean } = {}) {
     this.#child = spawn(process.execPath, [CLI, ...words], {
       env: { PATH: process.env.PATH, HOME: process.env.HOME, ...compiledShared() },
       ...(cwd === undefined ? {} : { cwd }),
     });
-    this.#child.stdout?.on('data', (chunk: Buffer) => {
-      this.stdout += chunk.toString();
-    });
+    this.begun = once(this.#child.stdout as Readable, 'readable');
+    if (!paused) this.resume();
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.stderr += chunk.toString();
     });
@@ -37,6 +40,13 @@ export class Command {
       process.off('exit', orphaned);
       return { code: code as number | null, stdout: this.stdout, stderr: this.stderr };
     });
+  }
+
+  resume(): void {
+    this.#child.stdout?.on('data', (chunk: Buffer) => {
+      this.stdout += chunk.toString();
+    });
+    this.#child.stdout?.resume();
   }
 
   /** On its standard input. */

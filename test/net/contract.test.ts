@@ -452,6 +452,31 @@ describe.each(backends)('the %s backend', (name) => {
       await until(() => rig.on.text(slot) === 'back', 'nothing comes back');
     });
 
+    it('leaves from the address that it is told to, by any port', async () => {
+      const { sockets, port } = await server();
+      const to = endpoint('127.0.0.1', port);
+      const slots = [rig.claim(TCP4, to), rig.claim(TCP4, to)];
+      for (const slot of slots) rig.net.dial(slot, to, undefined, endpoint('127.0.0.77', 0));
+      await until(() => rig.on.connects.length > 1 && sockets.length > 1, 'not connected');
+      expect(sockets.map(({ remoteAddress }) => remoteAddress)).toEqual(['127.0.0.77', '127.0.0.77']);
+      expect(new Set(sockets.map(({ remotePort }) => remotePort)).size).toBe(2);
+      for (const slot of slots) rig.send(slot, 'bytes');
+      for (const socket of sockets) {
+        const reader = new Reader(socket);
+        await until(() => reader.length === 5, 'bytes are missing');
+      }
+    });
+
+    it('from an address that is none of ours fails', async () => {
+      const { port } = await server();
+      const to = endpoint('127.0.0.1', port);
+      const slot = rig.claim(TCP4, to);
+      if (rig.net.dial(slot, to, undefined, endpoint('192.0.2.1', 0)) !== 0) return; // at once
+      await until(() => rig.on.closes.length > 0, 'not closed');
+      expect(rig.on.connects).toEqual([{ slot, error: 99 }]);
+      expect(rig.on.closes).toEqual([{ slot, cause: Cause.CONNECT_FAILED }]);
+    });
+
     it('that is refused says so, and then that it is closed', async () => {
       const { port, close } = await server();
       close();

@@ -1,10 +1,11 @@
 /** How the process begins and ends: exit codes, and what it says. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { freePort, freshHost } from '../harness/ports.ts';
@@ -88,6 +89,25 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('on %s', (signal) => {
     await again.up;
     expect((await end(again.ended, signal)).code).toBe(0);
   });
+});
+
+/** SIGTERM does not kill it outright any more. */
+const catchesTerm = (pid?: number): boolean => {
+  const [, caught] = /^SigCgt:\s*(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+  return (Number.parseInt(caught.slice(-4), 16) & (1 << (constants.signals.SIGTERM - 1))) !== 0;
+};
+
+it('nobody reads its output, before it is up or after: it serves, and ends in order', async () => {
+  const host = freshHost();
+  const port = await freePort(host);
+  const { ended } = run({ LISTEN: `tcp:${host}:${port}`, DOMAINS: 'example.test' });
+  child?.stdout?.destroy();
+  let phone: TcpWire | undefined;
+  while (!phone && child?.exitCode === null)
+    phone = await TcpWire.open({ host, port }).catch(() => wait(20, undefined));
+  if (phone) await registerOn(phone, 0);
+  while (child?.exitCode === null && !catchesTerm(child.pid)) await wait(20); // it is up, and cannot say so
+  expect(await end(ended, 'SIGTERM')).toMatchObject({ code: 0, stderr: '' });
 });
 
 it('asked twice, it ends at once with code 1', async () => {

@@ -71,14 +71,18 @@ describe('two at work', () => {
     milo.type('who is it\n');
     await milo.printed(/^to send a message: sip:WHO TEXT$/m);
     await dora.printed(/\(reg-id 1\): keep-alive answered in [\d.]+ ms/);
+    const timo = await phoneOf('milo');
     dora.kill('SIGINT');
     milo.kill('SIGTERM');
-    for (const { code, stdout } of [await dora.ended, await milo.ended]) {
+    // the shell tells that the terminal is gone, and so does the kernel
+    for (let twice = 0; twice < 2; twice++) timo.kill('SIGHUP');
+    for (const { code, stdout } of [await dora.ended, await milo.ended, await timo.ended]) {
       expect(stdout).toMatch(/unregistered\n$/);
       expect(code).toBe(0);
     }
     const observer = keep(await server.udp());
-    expect(await boundByPassword(observer, aorOf('dora'), PASSWORD)).toEqual([]);
+    for (const user of ['dora', 'milo'])
+      expect(await boundByPassword(observer, aorOf(user), PASSWORD)).toEqual([]);
   });
 
   it('are unregistered too when whoever reads their output goes away', async () => {
@@ -210,10 +214,10 @@ describe('a check', () => {
     expect(await bound()).toEqual([]);
   });
 
-  it('ends by SIGTERM as by SIGINT', async () => {
+  it.each(['SIGTERM', 'SIGHUP'] as const)('ends by %s as by SIGINT', async (signal) => {
     const check = checking();
     await check.printed(/ pass /);
-    check.kill('SIGTERM');
+    check.kill(signal);
     expect(await check.ended).toMatchObject({ code: 130, stderr: '' });
     expect(await bound()).toEqual([]);
   });

@@ -56,7 +56,8 @@ class Terminal extends PassThrough {
   }
 }
 
-const keyboard = () => Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => {} });
+const keyboard = () =>
+  Object.assign(new PassThrough(), { isTTY: true, setRawMode: (): unknown => undefined });
 
 async function live() {
   const output = new Terminal();
@@ -111,6 +112,17 @@ describe('at a terminal', () => {
     input.write(key);
     await setImmediate();
     screen.close(); // which is no second one: that would end the process at once
+    expect(interrupts()).toBe(1);
+  });
+});
+
+describe('a terminal that is gone', () => {
+  it('takes no mode any more, and is told as ^D is', async () => {
+    const { input, interrupts } = await live();
+    input.setRawMode = () => input.emit('error', new Error('setRawMode EIO'));
+    input.end();
+    input.resume();
+    while (interrupts() === 0) await setImmediate();
     expect(interrupts()).toBe(1);
   });
 });

@@ -2,14 +2,14 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Arena } from '../../src/net/arena.ts';
 import { Endpoint } from '../../src/net/endpoint.ts';
-import type { Net } from '../../src/net/net.ts';
+import type { Listener, Net } from '../../src/net/net.ts';
 import { BUSY, ENDED, Exchange, SENT } from '../../src/proxy/exchange.ts';
 import { Aliases } from '../../src/shard/aliases.ts';
 import { FLOW_WRITE } from '../../src/shard/boot.ts';
 import { Connections } from '../../src/shard/connections.ts';
 import { ShardOutlet } from '../../src/shard/outlet.ts';
 import { Cause } from '../../src/shared/cause.ts';
-import { EXEMPT, OUTBOUND_DIALED } from '../../src/shared/flow-record.ts';
+import { EXEMPT, OUTBOUND_DIALED, TRANSPORT_TCP, TRANSPORT_UDP } from '../../src/shared/flow-record.ts';
 import { Mesh } from '../../src/shared/mesh.ts';
 import { latin1 } from '../../src/wire/chars.ts';
 import { endpoint, Rig, TCP_LISTENER } from '../proxy/rig.ts';
@@ -21,6 +21,7 @@ class FakeNet implements Pick<Net, 'sendDatagram' | 'sendStream' | 'dial' | 'are
   readonly arena: Arena;
   readonly written: string[] = [];
   readonly dialled: [slot: number, to: string][] = [];
+  readonly sources: (string | undefined)[] = [];
   dialError = 0;
   accepts = true;
 
@@ -43,7 +44,8 @@ class FakeNet implements Pick<Net, 'sendDatagram' | 'sendStream' | 'dial' | 'are
     return this.accepts;
   }
 
-  dial(slot: number, to: Endpoint): number {
+  dial(slot: number, to: Endpoint, _host?: string, from?: Endpoint): number {
+    this.sources.push(from && `${from}`);
     if (this.dialError === 0) this.dialled.push([slot, `${to}`]);
     return this.dialError;
   }
@@ -56,6 +58,28 @@ let connections: Connections;
 let neighbour: Mesh;
 let now: number;
 
+const listenerAt = (address: string, transport: number, id: number): Listener => {
+  const at = endpoint(address);
+  return { id, transport, address: at, wildcard: at.isWildcard, shard: 0 };
+};
+const LISTENERS = [
+  listenerAt('192.0.2.1:5060', TRANSPORT_UDP, 0),
+  listenerAt('192.0.2.1:5060', TRANSPORT_TCP, TCP_LISTENER),
+];
+
+/** Over these listeners, of which that one faces the core. */
+const connectionsOver = (listeners: readonly Listener[], facing: number) =>
+  new Connections(
+    net as unknown as Net,
+    rig.flows,
+    1,
+    () => now,
+    facing,
+    listeners,
+    (to) => `${to}` === CORE,
+    new Aliases({ flows: rig.flows, exchange: new Exchange(rig.arena), identities: () => undefined }),
+  );
+
 beforeEach(() => {
   rig = new Rig({ maxFlows: 32 });
   net = new FakeNet(rig.arena);
@@ -63,16 +87,7 @@ beforeEach(() => {
   neighbour = new Mesh(descriptor, 2);
   now = 1000;
   outlet = new ShardOutlet(net as unknown as Net, rig.flows, new Mesh(descriptor, 1), rig.counters);
-  connections = new Connections(
-    net as unknown as Net,
-    rig.flows,
-    1,
-    () => now,
-    TCP_LISTENER,
-    [],
-    (to) => `${to}` === CORE,
-    new Aliases({ flows: rig.flows, exchange: new Exchange(rig.arena), identities: () => undefined }),
-  );
+  connections = connectionsOver(LISTENERS, TCP_LISTENER);
   outlet.connections = connections;
 });
 
@@ -156,6 +171,25 @@ describe('a connection to a next hop', () => {
       rig.table.listener(slot),
     ]).toEqual([true, true, TCP_LISTENER]);
     expect(`${rig.flows.remoteOf(slot, new Endpoint())}`).toBe(CORE);
+  });
+
+  it.each<[string, string | undefined, string[], number]>([
+    ['198.51.100.9:5070', '192.0.2.7:0', ['192.0.2.1:5060', '192.0.2.7:5062'], 1],
+    ['198.51.100.9:5070', '192.0.2.1:0', ['192.0.2.1:5060', '192.0.2.7:5062'], 0],
+    ['127.0.0.1:5070', '192.0.2.1:0', ['192.0.2.1:5060'], 0],
+    ['127.0.0.1:5070', '127.0.0.2:0', ['127.0.0.2:5060'], 0],
+    ['198.51.100.9:5070', undefined, ['127.0.0.2:5060'], 0],
+    ['198.51.100.9:5070', undefined, ['0.0.0.0:5060'], 0],
+    ['198.51.100.9:5070', '192.0.2.1:0', ['[2001:db8::1]:5060', '192.0.2.1:5060'], 0],
+    ['[2001:db8::9]:5070', '[2001:db8::1]:0', ['192.0.2.1:5060', '[2001:db8::1]:5060'], 0],
+    ['[2001:db8::9]:5070', undefined, ['[::1]:5060'], 0],
+    ['[2001:db8::9]:5070', undefined, ['[::]:5060'], 0],
+    ['[2001:db8::9]:5070', undefined, ['192.0.2.1:5060'], 0],
+  ])('to %s leaves from %s, with listeners %j of which %i faces the core', (to, from, addresses, facing) => {
+    const listeners = addresses.map((address, id) => listenerAt(address, TRANSPORT_TCP, id));
+    outlet.connections = connectionsOver(listeners, facing);
+    expect(toConnection(to, 'a')).toBe(true);
+    expect(net.sources).toEqual([from]);
   });
 
   it('to a host that is not trusted has a deadline like any other flow', () => {

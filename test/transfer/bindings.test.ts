@@ -14,6 +14,7 @@ import { LmdbBackend, LmdbReader } from '../../src/registrar/lmdb.ts';
 import { leaseKey } from '../../src/registrar/redis.ts';
 import { formatAor, formatEnd, formatHeader } from '../../src/transfer/format.ts';
 import type { Agent } from '../harness/agent.ts';
+import { Command } from '../harness/command.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { isFinal, isRequest } from '../harness/inbox.ts';
 import { bound, call, DOMAIN, Registrar, register, statusOf } from '../harness/registrar.ts';
@@ -24,6 +25,7 @@ import { arbitraryBinding } from './arbitrary.ts';
 const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
 const KEYS = `1:${Buffer.alloc(32, 'k').toString('base64')}`;
 const HOUR = 3_600_000;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 let dir: string;
 let child: ChildProcess | undefined;
@@ -249,21 +251,25 @@ describe('from LMDB to LMDB', () => {
     expect(stderr).toContain('imported 1 bindings');
   });
 
-  it('an interrupt ends an import in order: what was done is told, and the code is 130', async () => {
-    const many = Array.from({ length: 900 }, (_, n): [string, Binding[]] => [`sip:u${n}@h`, [binding(n)]]);
-    const ended = start(['import']);
-    child?.stdin?.write(file(many, false));
-    await until(
-      async () => existsSync(join(dir, 'location', 'location')) && (await content('location')).size > 0,
-    );
-    child?.kill('SIGINT');
-    const { code, stderr } = await ended;
-    expect(code).toBe(130);
-    expect(stderr).toMatch(/^interrupted\nimported 500 bindings of \d+ addresses-of-record/);
-    expect((await content('location')).size).toBe(500);
-    // nothing is left of the writer
-    expect(await bindings(['import'], file(many))).toMatchObject({ code: 0 });
-  });
+  it.each(SIGNALS)(
+    '%s ends an import in order: what was done is told, and the code is 130',
+    async (signal) => {
+      const many = Array.from({ length: 900 }, (_, n): [string, Binding[]] => [`sip:u${n}@h`, [binding(n)]]);
+      const ended = start(['import']);
+      child?.stdin?.write(file(many, false));
+      await until(
+        async () =>
+          existsSync(join(dir, 'location', 'location.writer')) && (await content('location')).size > 0,
+      );
+      child?.kill(signal);
+      const { code, stderr } = await ended;
+      expect(code).toBe(130);
+      expect(stderr).toMatch(/^interrupted\nimported 500 bindings of \d+ addresses-of-record/);
+      expect((await content('location')).size).toBe(500);
+      // nothing is left of the writer
+      expect(await bindings(['import'], file(many))).toMatchObject({ code: 0 });
+    },
+  );
 });
 
 describe.skipIf(!hasRedis)('with Redis in between', () => {
@@ -325,13 +331,35 @@ describe.skipIf(!hasRedis)('with Redis in between', () => {
 describe('an interruption', () => {
   const many = Array.from({ length: 900 }, (_, n): [string, Binding[]] => [`sip:u${n}@h`, [binding(n)]]);
 
-  it('of an export by its reader, who goes away: one line, and the code is 1', async () => {
+  it('of an export by its reader, who goes away: not a word, and the code is 130', async () => {
     await fill('location', many);
     const ended = start(['export']);
     child?.stdout?.destroy();
-    const { code, stderr } = await ended;
-    expect(code).toBe(1);
-    expect(stderr).toMatch(/^failed: write EPIPE\nexported /);
+    expect(await ended).toMatchObject({ code: 130, stderr: '' });
+  });
+
+  it('of an export by whoever reads what it says of itself: there is none, the file is whole', async () => {
+    await fill('location', many);
+    const ended = start(['export', 'b.jsonl']);
+    child?.stderr?.destroy();
+    expect((await ended).code).toBe(0);
+    expect(readFileSync(join(dir, 'b.jsonl'), 'utf8')).toContain(formatEnd(900, 900));
+  });
+
+  it.each(SIGNALS)('of an export by %s: whole lines, how far it came, and code 130', async (signal) => {
+    const crowd = Array.from({ length: 9_000 }, (_, n): [string, Binding[]] => [`sip:u${n}@h`, [binding(n)]]);
+    await fill('location', crowd);
+    const command = new Command(['bindings', 'export', '--store', lmdb('location')], { paused: true });
+    await command.begun;
+    command.kill(signal);
+    command.resume();
+    const { code, stdout, stderr } = await command.ended;
+    expect(code).toBe(130);
+    expect(stderr).toMatch(/^interrupted: exported [\d,]+ bindings of/);
+    expect(stdout).toMatch(/\n$/);
+    const lines = stdout.split('\n').slice(1, -1);
+    expect(lines.length).toBeLessThan(9_000);
+    for (const line of lines) expect(JSON.parse(line)).toHaveProperty('bindings');
   });
 
   it.skipIf(!hasRedis)(

@@ -132,7 +132,7 @@ describe('a server that is no WebSocket for SIP', () => {
     ['no Connection', changed({ Connection: 'keep-alive' })],
     ['an extension that nobody offered', changed({ 'Sec-WebSocket-Extensions': 'permessage-deflate' })],
     ['403', () => 'HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n'],
-    ['401', () => 'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\n\r\n'],
+    ['407', () => 'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n'],
     ['a redirect', () => 'HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\n\r\n'],
     ['200 with all the headers of a 101', (r) => accepting(r).replace('101 Switching Protocols', '200 OK')],
     ['HTTP/1.0', (request) => accepting(request).replace('HTTP/1.1', 'HTTP/1.0')],

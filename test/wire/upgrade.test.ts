@@ -4,6 +4,7 @@ import {
   type Admit,
   admitOrigins,
   answerUpgrade,
+  demandOf,
   isNoRequest,
   opensWebSocket,
   refuseUpgrade,
@@ -186,5 +187,36 @@ describe('the two sides', () => {
     expect(opensWebSocket(text.replace('\r\n\r\n', '\r\nSec-WebSocket-Protocol: sip\r\n\r\n'), key)).toBe(
       false,
     );
+  });
+});
+
+describe('a 401', () => {
+  const demand = (lines: string[], first = 'HTTP/1.1 401 Unauthorized') =>
+    demandOf([first, ...lines, '', ''].join('\r\n'));
+
+  it('says what it asks for, in order, and how long its body is', () => {
+    const lines = ['www-authenticate: Basic realm="a"', 'WWW-Authenticate: Digest x', 'Content-Length: 12'];
+    expect(demand(lines)).toEqual({ challenges: ['Basic realm="a"', 'Digest x'], body: 12 });
+    expect(demand(['Content-Length: 0'], 'HTTP/1.1 401')).toEqual({ challenges: [], body: 0 });
+  });
+
+  it.each<[string, string[], string?]>([
+    ['says that it closes', ['Content-Length: 0', 'Connection: x, Close']],
+    ['is in chunks', ['Transfer-Encoding: chunked']],
+    ['is in chunks and has a length', ['Transfer-Encoding: chunked', 'Content-Length: 3']],
+    ['has two lengths', ['Content-Length: 3', 'Content-Length: 3']],
+    ['has a length that is none', ['Content-Length: +3']],
+    ['has none', []],
+    ['is too long', ['Content-Length: 100000']],
+    ['is of HTTP/1.0', ['Content-Length: 3'], 'HTTP/1.0 401 Unauthorized'],
+  ])('leaves no connection for another request where it %s', (_what, lines, first) => {
+    expect(demand(lines, first)?.body).toBe(-1);
+  });
+
+  it('is what says so, and can be read', () => {
+    expect(demand([], 'HTTP/1.1 407 No')).toBeUndefined();
+    expect(demand([], 'HTTP/1.1 4010')).toBeUndefined();
+    expect(demand([], 'HTTP/2.0 401 No')).toBeUndefined();
+    expect(demand(['X: a', ' folded'])).toBeUndefined();
   });
 });
