@@ -108,8 +108,6 @@ export class CoreStreams {
   readonly #streams = new Map<number, CoreStream>();
   readonly #segments = new Segments();
   readonly #dirty: CoreStream[] = [];
-  /** slot, start, end of what could not be written */
-  readonly #lost: number[] = [];
   readonly #closed: CoreStream[] = [];
   readonly #lingering: CoreStream[] = [];
   readonly #undrained = new Set<CoreStream>();
@@ -414,7 +412,8 @@ export class CoreStreams {
     if (stream.state === CONNECTING) this.#unconnected(stream, Math.abs(error.errno ?? 0) || 1);
     else if (stream.state === HANDSHAKING) this.#failedHandshake(stream, error.message);
     else {
-      this.#lose(stream.slot, stream.first);
+      if (stream.first >= 0)
+        this.#segments.lose(stream.slot, stream.first, this.#segments.start[stream.first]);
       this.#broken(stream, error);
     }
   }
@@ -424,23 +423,9 @@ export class CoreStreams {
     this.#end(stream, stream.state === OPEN ? causeOf(error) : stream.cause);
   }
 
-  /** Whole messages that a broken connection did not take: they are told, so that they can be answered. */
-  #lose(slot: number, first: number, from = this.#segments.start[first]): void {
-    const { start, end, next } = this.#segments;
-    for (let i = first; i >= 0; i = next[i]) {
-      // Bytes behind a part that was taken are no messages of their own.
-      if (i === first && from !== start[i]) continue;
-      this.#lost.push(slot, start[i], end[i]);
-    }
-  }
-
-  /** Tells what the last flush lost; its bytes still stand in the out region. True if there was anything. */
+  /** Tells what the last flush lost. True if there was anything: it wants another. */
   reportLost(): boolean {
-    const lost = this.#lost;
-    if (lost.length === 0) return false;
-    for (let i = 0; i < lost.length; i += 3) this.handler.unsent(lost[i], lost[i + 1], lost[i + 2]);
-    lost.length = 0;
-    return true;
+    return this.#segments.reportLost(this.handler);
   }
 
   /** Queues `[start, end)` of the out region. False: closed, or closing now because the queue is full. */
@@ -491,7 +476,7 @@ export class CoreStreams {
       this.#give(stream, chunk);
       // An error within the call: the kernel has taken nothing of it. (A later one comes as an event.)
       if (stream.socket.errored) {
-        this.#lose(stream.slot, first, from);
+        this.#segments.lose(stream.slot, first, from);
         this.#broken(stream, stream.socket.errored);
         return;
       }

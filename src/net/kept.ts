@@ -51,6 +51,11 @@ export class Kept {
     if (this.start >= this.end) this.release();
   }
 
+  /** The last `n` bytes were not to be kept after all; some stay. */
+  retract(n: number): void {
+    this.end -= n;
+  }
+
   release(): void {
     if (this.#block >= 0) this.#slabs.giveBack(this.#block);
     this.#block = -1;
