@@ -12,7 +12,8 @@ import {
   type ListenerConfig,
   type StoreConfig,
 } from './config/config.ts';
-import { ConfigError, load } from './config/load.ts';
+import { ConfigError } from './config/error.ts';
+import { load } from './config/load.ts';
 import { type Running, start } from './main/start.ts';
 import { WS } from './wire/via.ts';
 
