@@ -14,12 +14,10 @@ import { MAX_SEGMENTS, type StreamIo } from '../native/stream.ts';
 import type { Slab } from '../shared/slab.ts';
 import { Kept } from './kept.ts';
 import type { NetHandler } from './net.ts';
-import { OPEN, type RawStream } from './rawstream.ts';
+import type { RawStream } from './rawstream.ts';
 import type { Secured, SecureStreams } from './securestream.ts';
-import { Segments } from './segments.ts';
-
-/** More waits than the largest block holds, or there is no block. */
-export const OVERFLOW = 1;
+import { OVERFLOW, Segments } from './segments.ts';
+import { OPEN } from './streamstate.ts';
 
 export class RawOutput {
   readonly #slabs: Slab;

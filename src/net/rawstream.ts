@@ -8,15 +8,7 @@ import { Cause } from '../shared/cause.ts';
 import type { Kept } from './kept.ts';
 import type { Secured } from './securestream.ts';
 import type { Chain } from './segments.ts';
-
-export const CONNECTING = 0;
-export const HANDSHAKING = 1;
-export const OPEN = 2;
-/** what is queued still goes out, nothing is read */
-export const DRAINING = 3;
-/** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
-export const LINGERING = 4;
-export const CLOSED = 5;
+import { OPEN } from './streamstate.ts';
 
 export class RawStream implements Chain {
   readonly slot: number;

@@ -38,25 +38,23 @@ import type { SslTable } from '../shared/ssl-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
 import { Endpoint } from './endpoint.ts';
 import { Handshakes } from './handshakes.ts';
-import { Kept } from './kept.ts';
+import { Kept, SENTINEL } from './kept.ts';
 import type { NetHandler } from './net.ts';
 import { MAX_HEADER, PING } from './proxyheader.ts';
 import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
-import { OVERFLOW, RawOutput } from './rawoutput.ts';
-import { CLOSED, CONNECTING, DRAINING, HANDSHAKING, LINGERING, OPEN, RawStream } from './rawstream.ts';
+import { RawOutput } from './rawoutput.ts';
+import { RawStream } from './rawstream.ts';
 import { type Secured, SecureStreams } from './securestream.ts';
+import { OVERFLOW } from './segments.ts';
 import type { Serving } from './serving.ts';
+import { CLOSED, CONNECTING, DRAINING, HANDSHAKING, LINGER_MS, LINGERING, OPEN } from './streamstate.ts';
 
 /** Reads of one stream in a row before others have their turn. */
 const READ_BUDGET = 4;
-const LINGER_MS = 1_000;
 /** The kernel gives up on a peer that acknowledges nothing for this long. */
 const USER_TIMEOUT_MS = 30_000;
 /** Steps of handshakes in one round, of some 0.3 ms each: the epoll set gives the others in the next rounds. */
 const HANDSHAKE_BUDGET = 16;
-
-/** The lexer sets a sentinel behind a message. */
-const SENTINEL = 1;
 
 export interface RawStreamsParts {
   arena: Arena;

@@ -7,6 +7,9 @@ import type { NetHandler } from './net.ts';
 
 const SEGMENTS = 8_192;
 
+/** What the write of a chain may come to: more would wait than the largest block holds, or there is no block. */
+export const OVERFLOW = 1;
+
 /** Ends of a chain in the pool, -1 while it is empty. */
 export interface Chain {
   first: number;
