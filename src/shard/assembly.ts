@@ -52,6 +52,7 @@ import { Mail } from './mail.ts';
 import { Notes } from './notes.ts';
 import { ShardOutlet } from './outlet.ts';
 import { Post } from './post.ts';
+import { LocalRegistrar } from './registrar.ts';
 import { Trust } from './trust.ts';
 import { Unreachable } from './unreachable.ts';
 import { WaysBack } from './waysback.ts';
@@ -359,14 +360,13 @@ export class Assembly {
         admission,
         hasUpstream: this.upstream !== undefined,
       });
-    return new LocalHome({
+    const gruus = new Gruus(gruuKey);
+    const registrar = new LocalRegistrar({
       exchange: this.#exchange,
       proxy: this.#proxy,
       answers: this.#answers,
       flows: this.flows,
       own: this.#own,
-      nextHop: this.#nextHop,
-      branch: this.#branch,
       store,
       counters,
       clock,
@@ -377,12 +377,26 @@ export class Assembly {
         maxExpires: config.maxExpires,
       },
       coreListener: this.#coreListener,
-      locations: this.locations,
       flowTimer: config.flowTimer,
       registrationSeen: this.notes.registration,
       admission,
+      gruus,
+    });
+    return new LocalHome({
+      registrar,
+      exchange: this.#exchange,
+      proxy: this.#proxy,
+      answers: this.#answers,
+      flows: this.flows,
+      own: this.#own,
+      nextHop: this.#nextHop,
+      branch: this.#branch,
+      store,
+      counters,
+      clock,
+      locations: this.locations,
       knows: (aor) => gate?.credentials.knows?.(aor),
-      gruus: new Gruus(gruuKey),
+      gruus,
     });
   }
 
