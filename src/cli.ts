@@ -11,7 +11,8 @@ import {
   type ListenerConfig,
   type StoreConfig,
 } from './config/config.ts';
-import { ConfigError, load } from './config/load.ts';
+import { ConfigError } from './config/error.ts';
+import { load } from './config/load.ts';
 import { keepCompiled } from './main/compiled.ts';
 import type { Running } from './main/start.ts';
 import { WS } from './wire/via.ts';

@@ -11,7 +11,8 @@ export type {
   UpstreamConfig,
   WebhookConfig,
 } from './config/config.ts';
-export { ConfigError, loadConfig } from './config/load.ts';
+export { ConfigError } from './config/error.ts';
+export { loadConfig } from './config/load.ts';
 export { type BindingEventMap, BindingEvents } from './main/events.ts';
 export { type Running, type StartOptions, start } from './main/start.ts';
 export type { BindingEvent } from './registrar/events.ts';

@@ -12,6 +12,7 @@ import { dialUdp } from '../../src/ua/connection.ts';
 import { type Clock, type Dial, overStream, UserAgent } from '../../src/user-agent.ts';
 import { isStun } from '../../src/wire/stun.ts';
 import { TCP, UDP } from '../../src/wire/via.ts';
+import { type Counts, noCounts } from './counts.ts';
 import { monotonic } from './fleet.ts';
 import type { Mark, Step } from './history.ts';
 
@@ -36,31 +37,11 @@ export type Word =
   | { word: 'counts'; counts: Counts }
   | { word: 'histories'; histories: Step[][][] };
 
-export interface Counts {
-  /** registered flows, by edge */
-  up: number[];
-  lost: number;
-  failed: number;
-  pings: number;
-  pongs: number;
-  /** flows, of all that there ever were, with a keep-alive that was answered */
-  proven: number;
-  requests: number;
-}
-
 const COUNTS_MS = 200;
 const ADDRESSES = 250;
 
 const share = JSON.parse(process.argv[2]) as Share;
-const counts: Counts = {
-  up: share.proxies.map(() => 0),
-  lost: 0,
-  failed: 0,
-  pings: 0,
-  pongs: 0,
-  proven: 0,
-  requests: 0,
-};
+const counts = noCounts(share.proxies.length);
 const sockets = new Set<Socket>();
 /** by agent, then by edge */
 const histories: Step[][][] = [];

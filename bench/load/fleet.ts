@@ -4,7 +4,8 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { Counts, Order, Share, Word } from './agents-entry.ts';
+import type { Order, Share, Word } from './agents-entry.ts';
+import { type Counts, noCounts, sum } from './counts.ts';
 import type { Step } from './history.ts';
 
 const ENTRY = new URL('./agents-entry.ts', import.meta.url);
@@ -46,15 +47,7 @@ class LoadProcess {
     this.#child = child;
     this.pid = child.pid as number;
     this.ready = ready.promise;
-    this.counts = {
-      up: share.proxies.map(() => 0),
-      lost: 0,
-      failed: 0,
-      pings: 0,
-      pongs: 0,
-      proven: 0,
-      requests: 0,
-    };
+    this.counts = noCounts(share.proxies.length);
     const orphaned = () => child.kill('SIGKILL');
     process.once('exit', orphaned);
     this.#exit = new Promise((resolve) => {
@@ -116,18 +109,7 @@ export class Fleet {
   }
 
   get counts(): Counts {
-    return this.#processes.reduce<Counts>(
-      (sum, { counts }) => ({
-        up: counts.up.map((up, edge) => up + (sum.up[edge] ?? 0)),
-        lost: sum.lost + counts.lost,
-        failed: sum.failed + counts.failed,
-        pings: sum.pings + counts.pings,
-        pongs: sum.pongs + counts.pongs,
-        proven: sum.proven + counts.proven,
-        requests: sum.requests + counts.requests,
-      }),
-      { up: [], lost: 0, failed: 0, pings: 0, pongs: 0, proven: 0, requests: 0 },
-    );
+    return this.#processes.map(({ counts }) => counts).reduce(sum);
   }
 
   /** Of all agents in the order of their numbers, by edge. */

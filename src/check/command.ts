@@ -7,10 +7,9 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
-import { UserAgentError } from '../ua/errors.ts';
+import { accessOf, fromWords, taskFrom, Usage } from '../ua/commandline.ts';
 import type { Locate } from '../ua/locating.ts';
 import { checkOptions, type Settings } from '../ua/options.ts';
 import { parseSipUri, type SipUri } from '../wire/uri.ts';
@@ -47,18 +46,10 @@ interface Task {
   json: boolean;
 }
 
-class Usage extends Error {}
-
 /** The exit code. */
 export async function check(words: string[], around: Surroundings): Promise<number> {
-  let task: Task;
-  try {
-    task = taskOf(words, around.locate);
-  } catch (error) {
-    if (!(error instanceof Usage || error instanceof UserAgentError)) throw error;
-    around.stderr.write(`${error.message}\n${USAGE}`);
-    return 2;
-  }
+  const task = taskFrom(() => taskOf(words, around.locate), USAGE, around.stderr);
+  if (!task) return 2;
   const { edge, settings } = task;
   const { interrupt } = around;
   const subject = await Promise.race([reach(task, interrupt), once(interrupt, 'abort')]);
@@ -79,8 +70,7 @@ export async function check(words: string[], around: Surroundings): Promise<numb
 }
 
 function taskOf(words: string[], locate: Locate): Task {
-  const given = argumentsOf(words);
-  const { values, positionals } = given;
+  const { values, positionals } = argumentsOf(words);
   const [edge, ...more] = positionals;
   if (edge === undefined || more.length > 0 || values.aor === undefined)
     throw new Usage('one edge and one AOR are needed');
@@ -88,14 +78,12 @@ function taskOf(words: string[], locate: Locate): Task {
   if (!uri) throw new Usage(`${JSON.stringify(edge)} is no SIP URI`);
   const seconds = Number(values.timeout ?? PATIENCE_S);
   if (!(seconds >= 0.1 && seconds <= MOST_PATIENCE_S)) throw new Usage(`--timeout ${values.timeout}`);
-  const password = values['password-file'];
   const settings = checkOptions({
     aor: values.aor,
     proxies: [edge],
     instanceId: `urn:uuid:${randomUUID()}`,
     locate,
-    ...(password === undefined ? {} : { password: contentOf(password).split(/\r?\n/, 1)[0] }),
-    ...(values.ca === undefined ? {} : { tls: { ca: contentOf(values.ca) } }),
+    ...accessOf(values['password-file'], values.ca),
   });
   return {
     settings,
@@ -108,9 +96,9 @@ function taskOf(words: string[], locate: Locate): Task {
   };
 }
 
-function argumentsOf(words: string[]) {
-  try {
-    return parseArgs({
+const argumentsOf = (words: string[]) =>
+  fromWords(() =>
+    parseArgs({
       args: words,
       allowPositionals: true,
       options: {
@@ -122,19 +110,8 @@ function argumentsOf(words: string[]) {
         slow: { type: 'boolean' },
         json: { type: 'boolean' },
       },
-    });
-  } catch (error) {
-    throw new Usage((error as Error).message);
-  }
-}
-
-function contentOf(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new Usage((error as Error).message);
-  }
-}
+    }),
+  );
 
 function rulesOf(list: string | undefined): readonly Rule[] {
   if (list === undefined) return RULES;

@@ -7,28 +7,27 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Endpoint } from '../net/endpoint.ts';
 import { isSecured } from '../shared/flow-record.ts';
-import { TCP, TLS, UDP, WS, WSS } from '../wire/via.ts';
+import {
+  advertiseOf,
+  coreListener,
+  corePorts,
+  HOST_PORT,
+  listeners,
+  MOST_LISTENERS,
+  upstreamsOf,
+} from './addresses.ts';
 import {
   type Algorithm,
   type AuthConfig,
   type Config,
-  EVENT_TYPES,
-  type EventType,
   hasStore,
-  type ListenerConfig,
   type Network,
   type StoreConfig,
   type TlsConfig,
-  type UpstreamConfig,
-  type WebhookConfig,
 } from './config.ts';
+import { wrong } from './error.ts';
 import { parseRedisUrl } from './redis-url.ts';
-
-/** One wrong variable: the text names it, its value and what is allowed. */
-export class ConfigError extends Error {
-  override name = 'ConfigError';
-  readonly code = 'HOLDFAST_CONFIG';
-}
+import { webhook } from './webhook.ts';
 
 type Env = Record<string, string | undefined>;
 
@@ -235,54 +234,6 @@ export function load(env: Env): Loaded {
   return { config, warnings };
 }
 
-function wrong(name: string, value: string, allowed: string): ConfigError {
-  return new ConfigError(`HOLDFAST_${name}=${value}: allowed is ${allowed}`);
-}
-
-/** A branch has an octet for the one that a request came by. */
-const MOST_LISTENERS = 255;
-
-const SCHEMES: Record<string, number> = { udp: UDP, tcp: TCP, tls: TLS, ws: WS, wss: WSS };
-
-const LISTEN_FORM =
-  'udp:HOST:PORT[/ADVERTISED-HOST[:PORT]] or tcp:..., tls:..., ws:..., wss:..., separated by commas, IPv6 hosts in brackets';
-const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/;
-
-function listeners(value: string, advertise: string | undefined): ListenerConfig[] {
-  const list = value.split(',').map((item) => listener(item, value, advertise));
-  const bound = list
-    .filter((l) => l.port !== 0)
-    .map((l) => `${l.transport === UDP ? 'datagrams' : 'streams'} ${l.host} ${l.port}`);
-  // SO_REUSEPORT would let a second one bind and take half of the traffic
-  if (new Set(bound).size < bound.length) throw wrong('LISTEN', value, 'each address once');
-  return list;
-}
-
-function listener(item: string, value: string, advertise: string | undefined): ListenerConfig {
-  const fail = (allowed: string) => wrong('LISTEN', value, allowed);
-  const [, scheme, address, advertised] = /^\s*(\w+):([^/]+)(?:\/(\S+))?\s*$/.exec(item) ?? [];
-  const transport = SCHEMES[scheme] ?? 0;
-  if (transport === 0) throw fail(LISTEN_FORM);
-  const [, host, portText] = HOST_PORT.exec(address) ?? [];
-  const port = Number(portText);
-  const endpoint = host === undefined ? undefined : Endpoint.parse(host, port);
-  if (!endpoint || port > 65_535) throw fail(`${LISTEN_FORM}; the host of a listener is numeric`);
-  const own = endpoint.family === 6 ? `[${endpoint.host}]` : endpoint.host;
-  // The common default is for the listeners that it fits: a name for all, an address for those of its family.
-  let advertisedHost = (advertise !== undefined && fits(advertise, endpoint) && advertise) || own;
-  let advertisedPort = port;
-  if (advertised !== undefined) {
-    const [, h, p] = HOST_PORT.exec(advertised) ?? [undefined, advertised, undefined];
-    if (!isAdvertisable(h) || !fits(h, endpoint) || Number(p ?? 1) < 1 || Number(p ?? 1) > 65_535)
-      throw fail(`${LISTEN_FORM}; an advertised address is of the listener's family and no wildcard`);
-    advertisedHost = h;
-    if (p !== undefined) advertisedPort = Number(p);
-  }
-  if (endpoint.isWildcard && advertisedHost === own)
-    throw fail('a wildcard address only with HOLDFAST_ADVERTISE or its own /ADVERTISED-HOST');
-  return { transport, scheme, host: endpoint.host, port, advertisedHost, advertisedPort, shard: 0 };
-}
-
 function tls(
   cert: string | undefined,
   key: string | undefined,
@@ -305,118 +256,12 @@ function tls(
   return { certs, keys, ca, client };
 }
 
-function advertiseOf(value: string | undefined): string | undefined {
-  if (value === undefined || isAdvertisable(value)) return value;
-  throw wrong('ADVERTISE', value, 'a host name or an address other than 0.0.0.0 and [::], without a port');
-}
-
-/** A host as it may stand in Via: a name, or an address that is one. IPv6 has its brackets. */
-function isAdvertisable(host: string): boolean {
-  const endpoint = Endpoint.parse(host, 0);
-  if (endpoint) return !endpoint.isWildcard && host.startsWith('[') === (endpoint.family === 6);
-  return /^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?\.?$/.test(host);
-}
-
-const fits = (host: string, listener: Endpoint): boolean =>
-  (Endpoint.parse(host, 0)?.family ?? listener.family) === listener.family;
-
-function upstreamsOf(value: string | undefined): UpstreamConfig[] {
-  if (value === undefined) return [];
-  return value.split(',').map((item) => upstreamOf(item.trim(), value));
-}
-
-function upstreamOf(uri: string, value: string): UpstreamConfig {
-  const form =
-    'a SIP URI, or several separated by commas: sip:HOST[:PORT][;transport=udp|tcp|tls] or sips:HOST[:PORT]';
-  const [, scheme, host, port, params] =
-    /^(sips?):(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?((?:;[^;]+)*)$/i.exec(uri) ?? [];
-  const isAddress = host !== undefined && (!host.startsWith('[') || Endpoint.parse(host, 0) !== undefined);
-  if (!isAddress || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535) throw wrong('UPSTREAM', value, form);
-  const named = /;transport=([^;]*)/i.exec(params)?.[1].toLowerCase();
-  const secured = scheme.toLowerCase() === 'sips';
-  const allowed = secured ? ['tcp', 'tls'] : ['udp', 'tcp', 'tls'];
-  if (named !== undefined && !allowed.includes(named)) throw wrong('UPSTREAM', value, form);
-  // 3263 4.1: a numeric host or a port leaves nothing to ask about
-  const decided = port !== undefined || Endpoint.parse(host, 0) !== undefined;
-  const transport = secured
-    ? named !== undefined || decided
-      ? TLS
-      : 0
-    : named !== undefined
-      ? SCHEMES[named]
-      : decided
-        ? UDP
-        : 0;
-  return { uri, secured, host, port: Number(port ?? 0), transport, named: named !== undefined };
-}
-
 function dnsOf(value: string | undefined): string | undefined {
   if (value === undefined) return undefined;
   const [, host, port] = HOST_PORT.exec(value) ?? [];
   if (host === undefined || !Endpoint.parse(host, 0) || Number(port) < 1 || Number(port) > 65_535)
     throw wrong('DNS', value, 'the numeric address of a name server, HOST:PORT');
   return value;
-}
-
-/** Can this listener reach what the upstream may resolve to? A name tells no family, without transport no transport. */
-function faces(l: ListenerConfig, { host, secured, transport }: UpstreamConfig): boolean {
-  const family = Endpoint.parse(host, 0)?.family;
-  return (
-    l.transport < WS && // those connections are opened by clients alone
-    (secured ? l.transport === TLS : transport === 0 || l.transport === transport) &&
-    (family === undefined || (l.host.includes(':') ? 6 : 4) === family)
-  );
-}
-
-function coreListener(
-  value: string | undefined,
-  listen: ListenerConfig[],
-  upstreams: UpstreamConfig[],
-): number {
-  for (const upstream of upstreams)
-    if (!listen.some((l) => faces(l, upstream)))
-      throw wrong(
-        'LISTEN',
-        listen.map((l) => l.scheme).join(','),
-        `at least one listener of the upstream's transport and address family`,
-      );
-  if (value !== undefined) {
-    const index = listen.findIndex(
-      (l) => `${l.scheme}:${l.host.includes(':') ? `[${l.host}]` : l.host}:${l.port}` === value.split('/')[0],
-    );
-    if (index < 0 || (upstreams.length > 0 && listen[index].transport >= WS))
-      throw wrong(
-        'CORE_LISTEN',
-        value,
-        'one of the listeners of HOLDFAST_LISTEN, as it stands there, and none of ws',
-      );
-    return index;
-  }
-  const [first] = upstreams;
-  if (!first)
-    return Math.max(
-      0,
-      listen.findIndex((l) => l.transport < WS),
-    );
-  const likely = listen.findIndex((l) => faces(l, { ...first, transport: first.transport || UDP }));
-  return likely >= 0 ? likely : listen.findIndex((l) => faces(l, first));
-}
-
-/** A listener for each shard beside the one that faces the core: same host, a port of its own. */
-function corePorts(value: string | undefined, { listen, coreListener, workers }: Config): ListenerConfig[] {
-  if (value === undefined) return [];
-  const [, first, last] = (/^(\d{1,5})-(\d{1,5})$/.exec(value) ?? []).map(Number);
-  const core = listen[coreListener];
-  if (!(first >= 1 && last >= first && last <= 65_535))
-    throw wrong('CORE_PORTS', value, 'UDP ports as FIRST-LAST');
-  if (core.transport !== UDP)
-    throw wrong('CORE_PORTS', value, 'nothing where the listener that faces the core is not a udp one');
-  if (last - first + 1 < workers)
-    throw wrong('CORE_PORTS', value, `a port for each of ${workers} workers at least`);
-  const ports = Array.from({ length: workers }, (_, i) => first + i);
-  if (listen.some((l) => l.transport === UDP && l.host === core.host && ports.includes(l.port)))
-    throw wrong('CORE_PORTS', value, 'ports that no listener of HOLDFAST_LISTEN has');
-  return ports.map((port, i) => ({ ...core, port, advertisedPort: port, shard: i + 1 }));
 }
 
 function origins(value: string | undefined): string[] {
@@ -473,59 +318,6 @@ function credentials(value: string | undefined): AuthConfig {
   if (value.startsWith('file:') && value.length > 5) return { kind: 'file', path: value.slice(5) };
   if (/^https?:\/\/[^/\s]+/.test(value) && URL.canParse(value)) return { kind: 'service', url: value };
   throw wrong('AUTH', value, 'none, file:PATH, http://HOST/... or https://HOST/...');
-}
-
-/** No value of these may stand in an error as it is: any of them may hold a secret. */
-function webhook(
-  value: string | undefined,
-  token: string | undefined,
-  secret: string | undefined,
-  types: string | undefined,
-): WebhookConfig | undefined {
-  const wanted = eventTypes(types);
-  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
-    throw wrong('EVENTS_TOKEN', '...', 'visible ASCII characters without blanks');
-  if (value === undefined) {
-    if (token !== undefined || secret !== undefined)
-      throw wrong('EVENTS_URL', '', 'http(s)://HOST/... where HOLDFAST_EVENTS_TOKEN or _SECRET is set');
-    return undefined;
-  }
-  const shown = value.replace(/\/\/.*@/, '//...@').replace(/[?#].*/, '...');
-  const allowed = 'http://[USER:PASSWORD@]HOST/... or https://..., without a fragment';
-  if (!/^https?:\/\/[^/\s]+/.test(value) || !URL.canParse(value)) throw wrong('EVENTS_URL', shown, allowed);
-  const url = new URL(value);
-  const { username, password, hash } = url;
-  if (hash !== '') throw wrong('EVENTS_URL', shown, allowed);
-  const inUrl = username !== '' || password !== '';
-  if (inUrl && token !== undefined)
-    throw wrong('EVENTS_TOKEN', '...', 'credentials in HOLDFAST_EVENTS_URL or a token, not both');
-  url.username = '';
-  url.password = '';
-  const config: WebhookConfig = { url: url.href, types: wanted };
-  if (token !== undefined) config.authorization = `Bearer ${token}`;
-  else if (inUrl) {
-    const pair = basicPair(username, password);
-    if (pair === undefined) throw wrong('EVENTS_URL', shown, allowed);
-    config.authorization = `Basic ${Buffer.from(pair, 'utf8').toString('base64')}`;
-  }
-  if (secret !== undefined) config.secret = secret;
-  return config;
-}
-
-function basicPair(username: string, password: string): string | undefined {
-  try {
-    return `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-  } catch {
-    return undefined;
-  }
-}
-
-function eventTypes(value: string | undefined): EventType[] {
-  if (value === undefined) return [...EVENT_TYPES];
-  const wanted = value.split(',').map((name) => name.trim());
-  if (wanted.some((name) => !EVENT_TYPES.includes(name as EventType)))
-    throw wrong('EVENTS', value, `${EVENT_TYPES.join(', ')}, or some of them`);
-  return EVENT_TYPES.filter((name) => wanted.includes(name));
 }
 
 const ALGORITHMS: readonly Algorithm[] = ['SHA-512-256', 'SHA-256', 'MD5'];

@@ -1,5 +1,5 @@
 /** Which of the two I/O backends runs, and the reason in words, for the start-up line. `secured`: TLS is wanted. */
-import { ConfigError } from '../config/load.ts';
+import { ConfigError } from '../config/error.ts';
 import { selfTest } from '../native/available.ts';
 import { unavailable as noOpenSsl } from '../native/openssl.ts';
 

@@ -14,7 +14,7 @@ import { createHash, createPrivateKey, randomBytes, X509Certificate } from 'node
 import { readFileSync, statSync } from 'node:fs';
 import { rootCertificates } from 'node:tls';
 import type { TlsConfig } from '../config/config.ts';
-import { ConfigError } from '../config/load.ts';
+import { ConfigError } from '../config/error.ts';
 import { TICKET_KEYS } from '../native/openssl.ts';
 import { clientContext, freeContext, serverContext } from '../native/sslcontext.ts';
 import { tryContext } from '../native/ssltrial.ts';

@@ -9,7 +9,7 @@ import { randomInt } from 'node:crypto';
 import { getServers } from 'node:dns';
 import { mkdirSync } from 'node:fs';
 import { type Config, hasStore, isRegistrar } from '../config/config.ts';
-import { ConfigError } from '../config/load.ts';
+import { ConfigError } from '../config/error.ts';
 import { takeIncarnation } from '../flow/incarnation.ts';
 import { KeyFault, type Keyring, loadKeyring, parseKeys } from '../flow/keyring.ts';
 import { type Logger, openLog } from '../observe/log.ts';

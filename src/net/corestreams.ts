@@ -1,16 +1,13 @@
 /**
- * Streams of one shard on the core backend, TCP and (with coresecure.ts) TLS: Node sockets that read by `onread` into the region of
- * the arena that all of them share, with the guarantees of rawstreams.ts. Bytes go out in the order in
- * which they were queued, a turn's output of a stream by one write; a reader that is too slow is closed
- * with WRITE_QUEUE; `closed` is told once and never from inside a call of the handler's own.
+ * Streams of one shard on the core backend, TCP and (with coresecure.ts) TLS: their life and their input. They are Node
+ * sockets that read by `onread` into the region of the arena that all of them share, with the guarantees of
+ * rawstreams.ts. Bytes go out in the order in which they were queued (coreoutput.ts); a reader that is too slow is
+ * closed with WRITE_QUEUE; `closed` is told once and never from inside a call of the handler's own.
  *
  * A secured stream is told of when its handshake is done; time and number of handshakes are bounded as there.
  * TLS sockets cannot read into the region: their bytes are copied there.
  *
- * A Node socket has at most one write in flight, of at most WRITE bytes; what comes behind it waits in
- * a slab block, so that the memory that a slow peer holds is bounded here and not by Node's queue.
- * libuv closes the descriptor: the record says NODE_OWNED_FD and has none. Node cannot set
- * TCP_USER_TIMEOUT: a write that has not ended in that time ends the stream instead.
+ * libuv closes the descriptor: the record says NODE_OWNED_FD and has none.
  */
 import net from 'node:net';
 import { TLSSocket } from 'node:tls';
@@ -19,71 +16,21 @@ import { Counter, type Counters } from '../shared/counters.ts';
 import { isSecured, NODE_OWNED_FD, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
 import type { FlowTable } from '../shared/flow-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
+import { CoreFronts } from './corefronts.ts';
+import { BROKEN, CoreOutput } from './coreoutput.ts';
 import { CoreSecure } from './coresecure.ts';
+import { CoreStream } from './corestream.ts';
 import { Endpoint } from './endpoint.ts';
-import { HANDSHAKE_MS, Handshakes, MAX_HANDSHAKES } from './handshakes.ts';
+import { Handshakes } from './handshakes.ts';
 import type { Hosts } from './hosts.ts';
-import { Kept } from './kept.ts';
 import type { NetHandler } from './net.ts';
-import { MAX_HEADER, PING } from './proxyheader.ts';
+import { PING } from './proxyheader.ts';
 import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
-import { type Chain, Segments } from './segments.ts';
+import { OVERFLOW } from './segments.ts';
 import type { Serving } from './serving.ts';
+import { CLOSED, CONNECTING, DRAINING, HANDSHAKING, LINGER_MS, LINGERING, OPEN } from './streamstate.ts';
 
-const CONNECTING = 0;
-const HANDSHAKING = 1;
-const OPEN = 2;
-/** what is queued still goes out, what comes in is thrown away */
-const DRAINING = 3;
-/** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
-const LINGERING = 4;
-const CLOSED = 5;
-
-const WRITE = 64 * 1024;
-const LINGER_MS = 1_000;
-const USER_TIMEOUT_MS = 30_000;
 const EPROTO = 71;
-/** The lexer sets a sentinel behind a message. */
-const SENTINEL = 1;
-
-class CoreStream implements Chain {
-  readonly slot: number;
-  readonly generation: number;
-  readonly socket: net.Socket;
-  readonly in: Kept;
-  readonly out: Kept;
-  /** the callback of every write */
-  readonly written: () => void;
-  state = OPEN;
-  cause: number = Cause.NONE;
-  /** segments of this turn's output */
-  first = -1;
-  last = -1;
-  /** bytes that the socket has and the kernel has not taken entirely, and since when */
-  inFlight = 0;
-  since = 0;
-  lingerUntil = 0;
-  /** of a secured connection that we open: whom it must reach */
-  host: string | undefined;
-  identities: readonly string[] | undefined;
-  peerEnded = false;
-  /** a PROXY header may be in front of what comes; so many octets of it were taken for a keep-alive */
-  fresh = false;
-  seen = 0;
-
-  constructor(slot: number, generation: number, socket: net.Socket, arena: Arena, written: () => void) {
-    this.slot = slot;
-    this.generation = generation;
-    this.socket = socket;
-    this.in = new Kept(arena.slabs, SENTINEL);
-    this.out = new Kept(arena.slabs, 0);
-    this.written = written;
-  }
-
-  get waiting(): number {
-    return this.inFlight + this.out.length;
-  }
-}
 
 export interface CoreStreamsOptions {
   arena: Arena;
@@ -106,22 +53,15 @@ export class CoreStreams {
   /** what all sockets read into; a read is handed up before the next one can happen */
   readonly #region: Uint8Array;
   readonly #streams = new Map<number, CoreStream>();
-  readonly #segments = new Segments();
+  readonly #output: CoreOutput;
   readonly #dirty: CoreStream[] = [];
-  /** slot, start, end of what could not be written */
-  readonly #lost: number[] = [];
   readonly #closed: CoreStream[] = [];
   readonly #lingering: CoreStream[] = [];
-  readonly #undrained = new Set<CoreStream>();
   readonly #handshakes = new Handshakes<CoreStream>();
-  /** whose first octets are read for a PROXY header, before their handshake */
-  readonly #fronts = new Set<net.Socket>();
   #secure: CoreSecure | undefined;
   readonly #address = new Endpoint();
   readonly #proxying: Proxying;
-  /** where `#gather` stands in a chain */
-  #segment = -1;
-  #from = 0;
+  readonly #fronts: CoreFronts;
 
   constructor(options: CoreStreamsOptions) {
     this.#arena = options.arena;
@@ -130,6 +70,8 @@ export class CoreStreams {
     this.#hosts = options.hosts;
     this.#now = options.now;
     this.#proxying = new Proxying(options.arena.mem, options.flows, options.counters);
+    this.#fronts = new CoreFronts(options.arena, options.flows, this.#proxying);
+    this.#output = new CoreOutput(options.arena, options.now);
     this.#woken = options.woken;
     this.#region = options.arena.mem.subarray(options.arena.stream, options.arena.stream + STREAM_READ);
   }
@@ -159,47 +101,14 @@ export class CoreStreams {
   /** The same through a handshake. False: there are too many, or no certificate. */
   acceptedSecured(slot: number, raw: net.Socket): boolean {
     const secure = this.#secure;
-    if (!secure || this.#handshakes.isFull || this.#fronts.size >= MAX_HANDSHAKES) {
+    if (!secure || this.#handshakes.isFull || this.#fronts.isFull) {
       this.#counters.inc(Counter.tlsRefused);
       return false;
     }
-    if (this.#proxying.awaits(slot)) this.#readFront(slot, raw, secure);
+    if (this.#proxying.awaits(slot))
+      this.#fronts.read(slot, raw, this.handler, () => this.#secureIt(slot, raw, secure));
     else this.#secureIt(slot, raw, secure);
     return true;
-  }
-
-  /** A PROXY header may be in front of the handshake: it is taken off, and the rest put back. */
-  #readFront(slot: number, raw: net.Socket, secure: CoreSecure): void {
-    const { mem, stream: region } = this.#arena;
-    let held: Buffer = Buffer.alloc(0);
-    const done = (cause: number): void => {
-      this.#fronts.delete(raw);
-      raw.setTimeout(0);
-      raw.off('timeout', late).off('error', broken).off('end', ended).off('data', look);
-      if (cause === Cause.NONE) return;
-      raw.on('error', () => {});
-      raw.destroy();
-      this.#flows.abandon(slot, cause);
-    };
-    const late = () => done(Cause.TLS);
-    const broken = () => done(Cause.RESET);
-    const ended = () => done(Cause.PEER_CLOSED);
-    const look = (chunk: Buffer): void => {
-      held = Buffer.concat([held, chunk]);
-      const length = Math.min(held.length, MAX_HEADER);
-      mem.set(held.subarray(0, length), region);
-      const taken = this.#proxying.examine(slot, region, region + length, 0, this.handler);
-      if (taken === WAIT) return;
-      raw.pause();
-      done(taken === REFUSED ? this.#proxying.cause : Cause.NONE);
-      if (taken < 0) return;
-      if (taken < held.length) raw.unshift(held.subarray(taken));
-      this.#secureIt(slot, raw, secure);
-    };
-    this.#fronts.add(raw);
-    raw.setTimeout(HANDSHAKE_MS);
-    raw.on('timeout', late).on('error', broken).on('end', ended).on('data', look);
-    raw.resume();
   }
 
   #secureIt(slot: number, raw: net.Socket, secure: CoreSecure): void {
@@ -317,7 +226,7 @@ export class CoreStreams {
       slot,
       this.#flows.generation(slot),
       socket,
-      this.#arena,
+      this.#arena.slabs,
       (): void => this.#written(stream),
     );
     socket.on('end', () => this.#ended(stream));
@@ -415,7 +324,7 @@ export class CoreStreams {
     if (stream.state === CONNECTING) this.#unconnected(stream, Math.abs(error.errno ?? 0) || 1);
     else if (stream.state === HANDSHAKING) this.#failedHandshake(stream, error.message);
     else {
-      this.#lose(stream.slot, stream.first);
+      this.#output.lose(stream);
       this.#broken(stream, error);
     }
   }
@@ -425,35 +334,21 @@ export class CoreStreams {
     this.#end(stream, stream.state === OPEN ? causeOf(error) : stream.cause);
   }
 
-  /** Whole messages that a broken connection did not take: they are told, so that they can be answered. */
-  #lose(slot: number, first: number, from = this.#segments.start[first]): void {
-    const { start, end, next } = this.#segments;
-    for (let i = first; i >= 0; i = next[i]) {
-      // Bytes behind a part that was taken are no messages of their own.
-      if (i === first && from !== start[i]) continue;
-      this.#lost.push(slot, start[i], end[i]);
-    }
-  }
-
-  /** Tells what the last flush lost; its bytes still stand in the out region. True if there was anything. */
+  /** Tells what the last flush lost. True if there was anything: it wants another. */
   reportLost(): boolean {
-    const lost = this.#lost;
-    if (lost.length === 0) return false;
-    for (let i = 0; i < lost.length; i += 3) this.handler.unsent(lost[i], lost[i + 1], lost[i + 2]);
-    lost.length = 0;
-    return true;
+    return this.#output.reportLost(this.handler);
   }
 
   /** Queues `[start, end)` of the out region. False: closed, or closing now because the queue is full. */
   send(slot: number, start: number, end: number): boolean {
     const stream = this.#streams.get(slot);
     if (!stream || stream.state > OPEN) return false;
-    if (this.#segments.full) {
+    if (this.#output.full) {
       this.#arena.flush();
       if (stream.state > OPEN) return false;
     }
     if (stream.first < 0) this.#mark(stream);
-    this.#segments.append(stream, start, end);
+    this.#output.queue(stream, start, end);
     return true;
   }
 
@@ -469,72 +364,26 @@ export class CoreStreams {
       const stream = dirty[i];
       if (stream.state === CLOSED) continue;
       if (stream.first >= 0) this.#write(stream);
-      stream.first = -1;
-      stream.last = -1;
       if (stream.state === DRAINING && stream.waiting === 0) this.#finish(stream);
     }
     dirty.length = 0;
-    this.#segments.empty();
+    this.#output.emptied();
   }
 
   #write(stream: CoreStream): void {
-    const { start, end, next } = this.#segments;
-    let left = this.#segments.length(stream);
-    this.#segment = stream.first;
-    this.#from = start[stream.first];
-    // A connection in progress, or bytes that wait already: these stand behind them.
-    while (left > 0 && stream.waiting === 0 && stream.state >= OPEN) {
-      const chunk = Buffer.allocUnsafe(Math.min(left, WRITE));
-      const first = this.#segment;
-      const from = this.#from;
-      this.#gather(chunk);
-      left -= chunk.length;
-      this.#give(stream, chunk);
-      // An error within the call: the kernel has taken nothing of it. (A later one comes as an event.)
-      if (stream.socket.errored) {
-        this.#lose(stream.slot, first, from);
-        this.#broken(stream, stream.socket.errored);
-        return;
-      }
+    const outcome = this.#output.write(stream);
+    if (outcome === OVERFLOW) {
+      this.#counters.inc(Counter.writeQueueOverflow);
+      this.#end(stream, Cause.WRITE_QUEUE);
+      return;
     }
-    while (left > 0) {
-      const to = end[this.#segment];
-      if (!stream.out.append(this.#from, to)) {
-        this.#counters.inc(Counter.writeQueueOverflow);
-        this.#end(stream, Cause.WRITE_QUEUE);
-        return;
-      }
-      left -= to - this.#from;
-      this.#segment = next[this.#segment];
-      if (this.#segment >= 0) this.#from = start[this.#segment];
+    if (outcome === BROKEN) {
+      this.#broken(stream, stream.socket.errored as Error);
+      return;
     }
     if (stream.waiting === 0) return;
-    this.#undrained.add(stream);
     this.#flows.raise(stream.slot, UNDRAINED_OUT);
     this.handler.backlog(stream.slot, stream.waiting);
-  }
-
-  /** Fills the chunk from the chain and moves on in it. */
-  #gather(chunk: Uint8Array): void {
-    const { start, end, next } = this.#segments;
-    const { mem } = this.#arena;
-    for (let at = 0; at < chunk.length; ) {
-      const n = Math.min(end[this.#segment] - this.#from, chunk.length - at);
-      chunk.set(mem.subarray(this.#from, this.#from + n), at);
-      at += n;
-      this.#from += n;
-      if (this.#from < end[this.#segment]) return;
-      this.#segment = next[this.#segment];
-      if (this.#segment >= 0) this.#from = start[this.#segment];
-    }
-  }
-
-  /** The socket gives it to the kernel within the call if it can; else it is in flight until `written`. */
-  #give(stream: CoreStream, chunk: Buffer): void {
-    stream.socket.write(chunk, stream.written);
-    if (stream.socket.writableLength === 0) return;
-    stream.inFlight = chunk.length;
-    stream.since = this.#now();
   }
 
   #written(stream: CoreStream): void {
@@ -545,17 +394,7 @@ export class CoreStreams {
   }
 
   #drain(stream: CoreStream): void {
-    const { out } = stream;
-    const { mem } = this.#arena;
-    while (out.length > 0 && stream.inFlight === 0) {
-      const n = Math.min(out.length, WRITE);
-      const chunk = Buffer.allocUnsafe(n);
-      chunk.set(mem.subarray(out.start, out.start + n));
-      out.consume(n);
-      this.#give(stream, chunk);
-    }
-    if (stream.waiting > 0) return;
-    this.#undrained.delete(stream);
+    if (!this.#output.drain(stream)) return;
     this.#flows.lower(stream.slot, UNDRAINED_OUT);
     this.handler.backlog(stream.slot, 0);
     if (stream.state === DRAINING && stream.first < 0) this.#finish(stream);
@@ -596,7 +435,7 @@ export class CoreStreams {
     stream.in.release();
     stream.out.release();
     stream.first = stream.last = -1;
-    this.#undrained.delete(stream);
+    this.#output.forget(stream);
     this.#handshakes.end(stream);
     this.#closed.push(stream);
     this.#woken();
@@ -621,12 +460,10 @@ export class CoreStreams {
       this.#unshaken(stream, 'no handshake in its time');
     });
     next = Math.min(next, handshake);
-    for (const stream of this.#undrained) {
-      if (stream.inFlight === 0) continue;
-      if (stream.since + USER_TIMEOUT_MS <= now)
-        this.#end(stream, stream.state === OPEN ? Cause.TIMEOUT : stream.cause);
-      else next = Math.min(next, stream.since + USER_TIMEOUT_MS);
-    }
+    const still = this.#output.expire(now, (stream) =>
+      this.#end(stream, stream.state === OPEN ? Cause.TIMEOUT : stream.cause),
+    );
+    next = Math.min(next, still);
     const closed = this.#closed;
     // What the handler queues when it is told wants a turn.
     if (closed.length > 0) next = now;
@@ -642,8 +479,7 @@ export class CoreStreams {
 
   /** Closes all at once, without telling: the end of the shard. */
   closeAll(): void {
-    for (const raw of this.#fronts) raw.destroy();
-    this.#fronts.clear();
+    this.#fronts.destroyAll();
     for (const stream of this.#streams.values()) {
       const { state, socket } = stream;
       stream.state = CLOSED;
@@ -651,7 +487,7 @@ export class CoreStreams {
       socket.destroy();
     }
     this.#streams.clear();
-    this.#undrained.clear();
+    this.#output.clear();
     this.#handshakes.clear();
     for (const list of [this.#dirty, this.#closed, this.#lingering]) list.length = 0;
   }

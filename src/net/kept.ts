@@ -5,6 +5,9 @@
  */
 import type { Slab } from '../shared/slab.ts';
 
+/** The lexer sets a sentinel behind a message: what is kept of one has that much to spare. */
+export const SENTINEL = 1;
+
 export class Kept {
   /** the range in the arena; meaningless while `length` is 0 */
   start = 0;
@@ -49,6 +52,11 @@ export class Kept {
   consume(n: number): void {
     this.start += n;
     if (this.start >= this.end) this.release();
+  }
+
+  /** The last `n` bytes were not to be kept after all; some stay. */
+  retract(n: number): void {
+    this.end -= n;
   }
 
   release(): void {

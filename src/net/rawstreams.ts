@@ -1,8 +1,8 @@
 /**
- * Raw streams of one shard on the ffi backend, TCP and (with securestream.ts) TLS. A stream that is between messages and has nothing
+ * Raw streams of one shard on the ffi backend, TCP and (with securestream.ts) TLS: their life from the first octet or
+ * the dial to the descriptor's end, and their input. A stream that is between messages and has nothing
  * to send owns no buffer: reads land in one region shared by all, unfinished messages are kept in
- * slabs, output is written once a turn by one `sendmsg` a stream, and what the kernel does not take
- * waits in a slab of bounded size.
+ * slabs, output is written once a turn (rawoutput.ts).
  *
  * Guarantees: bytes go out in the order in which they were queued, whole messages never interleave;
  * a reader that is too slow is closed with WRITE_QUEUE, never grown for; `closed` is told once per
@@ -29,7 +29,7 @@ import {
   shutdownWrite,
   socketError,
 } from '../native/socket.ts';
-import { MAX_SEGMENTS, StreamIo } from '../native/stream.ts';
+import { StreamIo } from '../native/stream.ts';
 import { Cause } from '../shared/cause.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { isSecured, OUTBOUND_DIALED, PARTIAL_IN, UNDRAINED_OUT } from '../shared/flow-record.ts';
@@ -38,61 +38,23 @@ import type { SslTable } from '../shared/ssl-table.ts';
 import { type Arena, STREAM_READ } from './arena.ts';
 import { Endpoint } from './endpoint.ts';
 import { Handshakes } from './handshakes.ts';
+import { Kept, SENTINEL } from './kept.ts';
 import type { NetHandler } from './net.ts';
 import { MAX_HEADER, PING } from './proxyheader.ts';
 import { KEEP_ALIVE, Proxying, REFUSED, WAIT } from './proxying.ts';
+import { RawOutput } from './rawoutput.ts';
+import { RawStream } from './rawstream.ts';
 import { type Secured, SecureStreams } from './securestream.ts';
-import { Segments } from './segments.ts';
+import { OVERFLOW } from './segments.ts';
 import type { Serving } from './serving.ts';
-
-const CONNECTING = 0;
-const HANDSHAKING = 1;
-const OPEN = 2;
-/** what is queued still goes out, nothing is read */
-const DRAINING = 3;
-/** FIN sent; input is thrown away until the peer's FIN, so that no reset overtakes our last bytes */
-const LINGERING = 4;
-const CLOSED = 5;
+import { CLOSED, CONNECTING, DRAINING, HANDSHAKING, LINGER_MS, LINGERING, OPEN } from './streamstate.ts';
 
 /** Reads of one stream in a row before others have their turn. */
 const READ_BUDGET = 4;
-const LINGER_MS = 1_000;
 /** The kernel gives up on a peer that acknowledges nothing for this long. */
 const USER_TIMEOUT_MS = 30_000;
 /** Steps of handshakes in one round, of some 0.3 ms each: the epoll set gives the others in the next rounds. */
 const HANDSHAKE_BUDGET = 16;
-
-class RawStream {
-  readonly slot: number;
-  readonly generation: number;
-  readonly fd: number;
-  /** undefined: its octets go as they are */
-  secured: Secured | undefined;
-  state = OPEN;
-  cause: number = Cause.NONE;
-  /** slab of an unfinished message, and the range of it that is in use */
-  in = -1;
-  inStart = 0;
-  inEnd = 0;
-  /** segments of this turn's output */
-  first = -1;
-  last = -1;
-  /** slab of bytes that the kernel did not take */
-  out = -1;
-  outStart = 0;
-  outEnd = 0;
-  lingerUntil = 0;
-  /** a PROXY header may be in front of what comes; so many octets of it were taken for a keep-alive */
-  fresh = false;
-  seen = 0;
-
-  constructor(slot: number, generation: number, fd: number, secured: Secured | undefined) {
-    this.slot = slot;
-    this.generation = generation;
-    this.fd = fd;
-    this.secured = secured;
-  }
-}
 
 export interface RawStreamsParts {
   arena: Arena;
@@ -113,13 +75,8 @@ export class RawStreams {
   readonly #now: () => number;
   readonly #secure: SecureStreams | undefined;
   readonly #streams = new Map<number, RawStream>();
-  readonly #segments = new Segments();
-  readonly #segmentStart = this.#segments.start;
-  readonly #segmentEnd = this.#segments.end;
-  readonly #segmentNext = this.#segments.next;
+  readonly #output: RawOutput;
   readonly #dirty: RawStream[] = [];
-  /** slot, start, end of what could not be written */
-  readonly #lost: number[] = [];
   readonly #closed: RawStream[] = [];
   readonly #lingering: RawStream[] = [];
   readonly #handshakes = new Handshakes<RawStream>();
@@ -140,6 +97,7 @@ export class RawStreams {
     this.#proxying = new Proxying(arena.mem, flows, counters);
     this.#io = new StreamIo(arena.mem, arena.stream, STREAM_READ);
     this.#secure = ssl && new SecureStreams(ssl, this.#io, arena, counters);
+    this.#output = new RawOutput(arena.slabs, this.#io, this.#secure);
   }
 
   set serving(serving: Serving) {
@@ -219,7 +177,7 @@ export class RawStreams {
 
   #handshake(stream: RawStream, secured: Secured, handler: NetHandler): void {
     if (stream.fresh && !this.#begins(stream, handler)) return;
-    if (stream.in >= 0) {
+    if (stream.held > 0) {
       this.#counters.inc(Counter.tlsFailures);
       this.#unshaken(stream, 'the front of a PROXY header', handler);
       return;
@@ -282,7 +240,7 @@ export class RawStreams {
       this.#read(stream, handler);
     else if (stream.state === LINGERING) this.#discard(stream);
     else if (stream.state === DRAINING && events & (EPOLLHUP | EPOLLERR)) {
-      this.#lose(stream, stream.first);
+      this.#output.lose(stream);
       this.#end(stream, stream.cause);
     }
   }
@@ -317,7 +275,8 @@ export class RawStreams {
     // It may fail before the flush that follows the dial.
     if (stream.first >= 0) this.#write(stream, handler);
     handler.connected(stream.slot, error);
-    if (stream.out >= 0) handler.unsent(stream.slot, stream.outStart, stream.outEnd);
+    const { out } = stream;
+    if (out !== undefined && out.length > 0) handler.unsent(stream.slot, out.start, out.end);
     this.#end(stream, Cause.CONNECT_FAILED);
   }
 
@@ -328,13 +287,13 @@ export class RawStreams {
       this.#interest(stream);
       if (stream.state === OPEN) this.#read(stream, handler);
     }
-    if (stream.out >= 0) this.#drain(stream, now, handler);
+    if (stream.waiting > 0) this.#drain(stream, now, handler);
   }
 
   #interest(stream: RawStream): void {
     const { state, secured } = stream;
     let events = state <= OPEN || state === LINGERING ? EPOLLIN | EPOLLRDHUP : 0;
-    if (stream.out >= 0 && state !== HANDSHAKING) events |= EPOLLOUT;
+    if (stream.waiting > 0 && state !== HANDSHAKING) events |= EPOLLOUT;
     if (secured !== undefined && state <= OPEN) {
       if (secured.blocked) events = EPOLLOUT;
       // what is peeked at stays readable: only news is an event
@@ -345,7 +304,7 @@ export class RawStreams {
 
   #read(stream: RawStream, handler: NetHandler): void {
     if (stream.fresh && !this.#begins(stream, handler)) return;
-    const { stream: region, mem } = this.#arena;
+    const region = this.#arena.stream;
     const { secured } = stream;
     for (let round = 0; round < READ_BUDGET; round++) {
       const n =
@@ -362,16 +321,17 @@ export class RawStreams {
         this.close(stream.slot, Cause.PEER_CLOSED, true);
         return;
       }
-      if (stream.in < 0) {
+      if (stream.held === 0) {
         const used = handler.bytes(stream.slot, region, region + n);
         if (stream.state !== OPEN) return;
         if (used < n && !this.#keep(stream, region + used, region + n)) return;
       } else {
-        if (!this.#append(stream, mem, region, n)) return;
-        const used = handler.bytes(stream.slot, stream.inStart, stream.inEnd);
+        if (!this.#keep(stream, region, region + n)) return;
+        const kept = stream.in as Kept;
+        const used = handler.bytes(stream.slot, kept.start, kept.end);
         if (stream.state !== OPEN) return;
-        stream.inStart += used;
-        if (stream.inStart === stream.inEnd) this.#release(stream);
+        kept.consume(used);
+        if (kept.length === 0) this.#flows.lower(stream.slot, PARTIAL_IN);
       }
       if (secured === undefined) {
         if (n < STREAM_READ) return;
@@ -381,7 +341,7 @@ export class RawStreams {
   }
 
   #unreadable(stream: RawStream, error: number): void {
-    this.#lose(stream, stream.first);
+    this.#output.lose(stream);
     this.#end(stream, causeOf(error));
   }
 
@@ -390,16 +350,16 @@ export class RawStreams {
    * it may be for another reader, as TLS. True: the stream begins here (or the peer has ended it, which a read tells).
    */
   #begins(stream: RawStream, handler: NetHandler): boolean {
-    const { stream: region, mem } = this.#arena;
+    const region = this.#arena.stream;
     const n = this.#io.peekAt(stream.fd, region, MAX_HEADER);
     if (n === 0 || n === -EAGAIN) return n === 0;
     if (n < 0) {
       this.#unreadable(stream, n); // the look has taken the error
       return false;
     }
-    const held = stream.inEnd - stream.inStart;
-    if (held > 0 && !this.#append(stream, mem, region, n)) return false;
-    const start = held > 0 ? stream.inStart : region;
+    const { held } = stream;
+    if (held > 0 && !this.#keep(stream, region, region + n)) return false;
+    const start = held > 0 ? (stream.in as Kept).start : region;
     const length = this.#proxying.examine(stream.slot, start, start + held + n, stream.seen, handler);
     if (length === REFUSED) {
       this.#end(stream, this.#proxying.cause);
@@ -421,53 +381,24 @@ export class RawStreams {
     if (length > 0) {
       this.#io.recvAt(stream.fd, region, length - held);
       if (held > 0) this.#release(stream);
-    } else if (held > 0) stream.inEnd -= n; // the kernel still has them
+    } else if (held > 0) stream.in?.retract(n); // the kernel still has them
     return true;
   }
 
-  /** The first bytes of an unfinished message move into a slab. */
+  /** Bytes of an unfinished message move behind those that are held. False: there is no room, and the stream ends. */
   #keep(stream: RawStream, start: number, end: number): boolean {
-    const slab = this.#arena.slabs.lease(end - start + 1);
-    if (slab < 0) {
+    stream.in ??= new Kept(this.#arena.slabs, SENTINEL);
+    const isFirst = stream.held === 0;
+    if (!stream.in.append(start, end)) {
       this.#end(stream, Cause.TOO_LARGE);
       return false;
     }
-    this.#arena.mem.copyWithin(slab, start, end);
-    stream.in = slab;
-    stream.inStart = slab;
-    stream.inEnd = slab + end - start;
-    this.#flows.raise(stream.slot, PARTIAL_IN);
-    return true;
-  }
-
-  #append(stream: RawStream, mem: Uint8Array, from: number, length: number): boolean {
-    const { slabs } = this.#arena;
-    // One octet of every slab stays free: the lexer sets a sentinel behind a message.
-    if (stream.inEnd + length + 1 > stream.in + slabs.sizeOf(stream.in)) {
-      const have = stream.inEnd - stream.inStart;
-      mem.copyWithin(stream.in, stream.inStart, stream.inEnd);
-      stream.inStart = stream.in;
-      stream.inEnd = stream.in + have;
-      if (have + length + 1 > slabs.sizeOf(stream.in)) {
-        const slab = slabs.grow(stream.in, have, have + length + 1);
-        if (slab < 0) {
-          this.#end(stream, Cause.TOO_LARGE);
-          return false;
-        }
-        stream.in = slab;
-        stream.inStart = slab;
-        stream.inEnd = slab + have;
-      }
-    }
-    mem.copyWithin(stream.inEnd, from, from + length);
-    stream.inEnd += length;
+    if (isFirst) this.#flows.raise(stream.slot, PARTIAL_IN);
     return true;
   }
 
   #release(stream: RawStream): void {
-    this.#arena.slabs.giveBack(stream.in);
-    stream.in = -1;
-    stream.inStart = stream.inEnd = 0;
+    stream.in?.release();
     this.#flows.lower(stream.slot, PARTIAL_IN);
   }
 
@@ -486,12 +417,12 @@ export class RawStreams {
   send(slot: number, start: number, end: number): boolean {
     const stream = this.#streams.get(slot);
     if (!stream || stream.state > OPEN) return false;
-    if (this.#segments.full) {
+    if (this.#output.full) {
       this.#arena.flush();
       if (stream.state > OPEN) return false;
     }
     if (stream.first < 0) this.#mark(stream);
-    this.#segments.append(stream, start, end);
+    this.#output.queue(stream, start, end);
     return true;
   }
 
@@ -506,174 +437,53 @@ export class RawStreams {
       const stream = dirty[i];
       if (stream.state === CLOSED) continue;
       this.#write(stream, handler);
-      stream.first = -1;
-      stream.last = -1;
-      if (stream.state === DRAINING && stream.out < 0) this.#finish(stream, now);
+      if (stream.state === DRAINING && stream.waiting === 0) this.#finish(stream, now);
     }
     dirty.length = 0;
-    this.#segments.empty();
+    this.#output.emptied();
   }
 
   #write(stream: RawStream, handler: NetHandler): void {
-    let segment = stream.first;
-    let from = segment < 0 ? 0 : this.#segmentStart[segment];
-    if (stream.secured !== undefined) {
-      this.#writeSecured(stream, stream.secured, handler);
+    const before = stream.waiting;
+    const error = this.#output.write(stream);
+    if (error !== 0) {
+      this.#broken(stream, error);
       return;
     }
-    // A connection in progress, or bytes that wait already: these stand behind them.
-    while (segment >= 0 && stream.out < 0 && stream.state !== CONNECTING) {
-      this.#io.begin();
-      let last = segment;
-      let start = from;
-      for (let count = 0; last >= 0 && count < MAX_SEGMENTS; count++) {
-        this.#io.segment(start, this.#segmentEnd[last] - start);
-        last = this.#segmentNext[last];
-        if (last >= 0) start = this.#segmentStart[last];
-      }
-      let taken = this.#io.send(stream.fd);
-      if (taken < 0 && taken !== -EAGAIN) {
-        this.#lose(stream, segment, from);
-        this.#broken(stream, taken);
-        return;
-      }
-      if (taken === this.#io.bytes) {
-        segment = last;
-        from = start;
-        continue;
-      }
-      if (taken < 0) taken = 0;
-      while (segment >= 0 && taken >= this.#segmentEnd[segment] - from) {
-        taken -= this.#segmentEnd[segment] - from;
-        segment = this.#segmentNext[segment];
-        from = segment < 0 ? 0 : this.#segmentStart[segment];
-      }
-      from += taken;
-      break;
-    }
-    this.#waitAll(stream, segment, from, handler);
-  }
-
-  /** The same through OpenSSL: a record at a time, of as many segments as go into it. */
-  #writeSecured(stream: RawStream, secured: Secured, handler: NetHandler): void {
-    const secure = this.#secure as SecureStreams;
-    let segment = stream.first;
-    let from = segment < 0 ? 0 : this.#segmentStart[segment];
-    while (segment >= 0 && stream.out < 0 && stream.state >= OPEN) {
-      secure.begins();
-      for (let i = segment, start = from; i >= 0; i = this.#segmentNext[i], start = this.#segmentStart[i])
-        if (secure.add(start, this.#segmentEnd[i]) < this.#segmentEnd[i]) break;
-      let taken = secure.send(secured);
-      if (taken === -EAGAIN) break;
-      if (taken < 0) {
-        this.#lose(stream, segment, from);
-        this.#broken(stream, taken);
-        return;
-      }
-      while (segment >= 0 && taken >= this.#segmentEnd[segment] - from) {
-        taken -= this.#segmentEnd[segment] - from;
-        segment = this.#segmentNext[segment];
-        from = segment < 0 ? 0 : this.#segmentStart[segment];
-      }
-      from += taken;
-    }
-    this.#waitAll(stream, segment, from, handler);
-  }
-
-  #waitAll(stream: RawStream, first: number, start: number, handler: NetHandler): void {
-    let from = start;
-    for (let segment = first; segment >= 0; segment = this.#segmentNext[segment]) {
-      if (!this.#wait(stream, from, this.#segmentEnd[segment], handler)) return;
-      const next = this.#segmentNext[segment];
-      from = next < 0 ? 0 : this.#segmentStart[next];
-    }
-  }
-
-  /** Whole messages that a broken connection did not take: they are told, so that they can be answered. */
-  #lose(stream: RawStream, first: number, from = this.#segmentStart[first]): void {
-    for (let i = first; i >= 0; i = this.#segmentNext[i]) {
-      // Bytes behind a part that was taken are no messages of their own.
-      if (i === first && from !== this.#segmentStart[i]) continue;
-      this.#lost.push(stream.slot, this.#segmentStart[i], this.#segmentEnd[i]);
-    }
-  }
-
-  /** Tells what the last flush lost; its bytes still stand in the out region. True if there was anything. */
-  reportLost(handler: NetHandler): boolean {
-    const lost = this.#lost;
-    if (lost.length === 0) return false;
-    for (let i = 0; i < lost.length; i += 3) handler.unsent(lost[i], lost[i + 1], lost[i + 2]);
-    lost.length = 0;
-    return true;
-  }
-
-  /** Bytes that the kernel did not take move into the stream's slab. */
-  #wait(stream: RawStream, start: number, end: number, handler: NetHandler): boolean {
-    const { slabs, mem } = this.#arena;
-    const length = end - start;
-    const have = stream.out < 0 ? 0 : stream.outEnd - stream.outStart;
-    const fresh = stream.out < 0;
-    if (fresh) stream.out = slabs.lease(length);
-    else {
-      mem.copyWithin(stream.out, stream.outStart, stream.outEnd);
-      if (have + length > slabs.sizeOf(stream.out)) {
-        const grown = slabs.grow(stream.out, have, have + length);
-        if (grown < 0) return this.#overflow(stream);
-        stream.out = grown;
-      }
-    }
-    if (stream.out < 0) return this.#overflow(stream);
-    stream.outStart = stream.out;
-    mem.copyWithin(stream.out + have, start, end);
-    stream.outEnd = stream.out + have + length;
-    if (fresh) {
+    const { waiting } = stream;
+    if (waiting === before) return;
+    if (before === 0) {
       this.#flows.raise(stream.slot, UNDRAINED_OUT);
       if (stream.state >= OPEN) this.#interest(stream);
     }
-    handler.backlog(stream.slot, have + length);
-    return true;
+    handler.backlog(stream.slot, waiting);
   }
 
-  #overflow(stream: RawStream): boolean {
-    this.#counters.inc(Counter.writeQueueOverflow);
-    this.#end(stream, Cause.WRITE_QUEUE);
-    return false;
+  /** Tells what the last flush lost. True if there was anything: it wants another. */
+  reportLost(handler: NetHandler): boolean {
+    return this.#output.reportLost(handler);
   }
 
   #drain(stream: RawStream, now: number, handler: NetHandler): void {
-    const { secured } = stream;
-    do {
-      const taken = secured === undefined ? this.#sendKept(stream) : this.#sendSecured(stream, secured);
-      if (taken < 0) {
-        if (taken !== -EAGAIN) this.#broken(stream, taken);
-        return;
-      }
-      stream.outStart += taken;
-    } while (secured !== undefined && stream.outStart < stream.outEnd);
-    if (stream.outStart < stream.outEnd) return;
-    this.#arena.slabs.giveBack(stream.out);
-    stream.out = -1;
+    const error = this.#output.drain(stream);
+    if (error !== 0) {
+      if (error !== -EAGAIN) this.#broken(stream, error);
+      return;
+    }
+    if (stream.waiting > 0) return;
     this.#flows.lower(stream.slot, UNDRAINED_OUT);
     this.#interest(stream);
     handler.backlog(stream.slot, 0);
     if (stream.state === DRAINING && stream.first < 0) this.#finish(stream, now);
   }
 
-  #sendKept(stream: RawStream): number {
-    this.#io.begin();
-    this.#io.segment(stream.outStart, stream.outEnd - stream.outStart);
-    return this.#io.send(stream.fd);
-  }
-
-  #sendSecured(stream: RawStream, secured: Secured): number {
-    const secure = this.#secure as SecureStreams;
-    secure.begins();
-    secure.add(stream.outStart, stream.outEnd);
-    return secure.send(secured);
-  }
-
   /** A write failed. A stream that drains was closed for a reason before that. */
   #broken(stream: RawStream, error: number): void {
+    if (error === OVERFLOW) {
+      this.#counters.inc(Counter.writeQueueOverflow);
+      this.#end(stream, Cause.WRITE_QUEUE);
+      return;
+    }
     const cause = error === -ETIMEDOUT ? Cause.TIMEOUT : error === -EPROTO ? Cause.TLS : Cause.RESET;
     this.#end(stream, stream.state === DRAINING ? stream.cause : cause);
   }
@@ -687,7 +497,7 @@ export class RawStreams {
     }
     stream.cause = cause;
     stream.state = DRAINING;
-    if (stream.in >= 0) this.#release(stream);
+    if (stream.held > 0) this.#release(stream);
     this.#interest(stream);
     if (stream.first < 0) this.#mark(stream);
   }
@@ -713,9 +523,8 @@ export class RawStreams {
       this.#secure?.notify(stream.secured);
     stream.state = CLOSED;
     stream.cause = cause;
-    if (stream.in >= 0) this.#arena.slabs.giveBack(stream.in);
-    if (stream.out >= 0) this.#arena.slabs.giveBack(stream.out);
-    stream.in = stream.out = -1;
+    stream.in?.release();
+    stream.out?.release();
     stream.first = stream.last = -1;
     this.#closed.push(stream);
   }

@@ -10,10 +10,10 @@
  * Without --data its instance-id is new each time: what a crash leaves bound stays so until it expires.
  */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { printable } from '../observe/printable.ts';
 import { UserAgent } from '../ua/agent.ts';
+import { accessOf, fromWords, taskFrom, Usage } from '../ua/commandline.ts';
 import { UserAgentError } from '../ua/errors.ts';
 import type { Incoming } from '../ua/incoming.ts';
 import type { Locate } from '../ua/locating.ts';
@@ -50,18 +50,10 @@ interface Task {
   message: { to: string; text: string } | undefined;
 }
 
-class Usage extends Error {}
-
 /** The exit code. */
 export async function phone(words: string[], around: Surroundings): Promise<number> {
-  let task: Task;
-  try {
-    task = taskOf(words, around.locate);
-  } catch (error) {
-    if (!(error instanceof Usage || error instanceof UserAgentError)) throw error;
-    around.stderr.write(`${error.message}\n${USAGE}`);
-    return 2;
-  }
+  const task = taskFrom(() => taskOf(words, around.locate), USAGE, around.stderr);
+  if (!task) return 2;
   return task.message ? await sendOne(task, task.message, around) : await stay(task, around);
 }
 
@@ -71,14 +63,12 @@ function taskOf(words: string[], locate: Locate): Task {
   if (aor === undefined || proxy.length === 0) throw new Usage('an AOR and a proxy are needed');
   if ((to === undefined) !== (message === undefined)) throw new Usage('--to and --message go together');
   if (to !== undefined && !parseSipUri(to)) throw new Usage(`${JSON.stringify(to)} is no SIP URI`);
-  const password = values['password-file'];
   const agent = new UserAgent({
     aor,
     proxies: proxy,
     locate,
     ...(data === undefined ? { instanceId: `urn:uuid:${randomUUID()}` } : { dataDir: data }),
-    ...(password === undefined ? {} : { password: contentOf(password).split(/\r?\n/, 1)[0] }),
-    ...(values.ca === undefined ? {} : { tls: { ca: contentOf(values.ca) } }),
+    ...accessOf(values['password-file'], values.ca),
   });
   return {
     agent,
@@ -88,9 +78,9 @@ function taskOf(words: string[], locate: Locate): Task {
   };
 }
 
-function optionsOf(words: string[]) {
-  try {
-    return parseArgs({
+const optionsOf = (words: string[]) =>
+  fromWords(() =>
+    parseArgs({
       args: words,
       options: {
         aor: { type: 'string' },
@@ -101,19 +91,8 @@ function optionsOf(words: string[]) {
         to: { type: 'string' },
         message: { type: 'string' },
       },
-    }).values;
-  } catch (error) {
-    throw new Usage((error as Error).message);
-  }
-}
-
-function contentOf(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new Usage((error as Error).message);
-  }
-}
+    }),
+  ).values;
 
 /** Who waits for a result does not wait 32 s more for a proxy that is silent. */
 async function end(agent: UserAgent): Promise<void> {

@@ -10,7 +10,6 @@
  * `Home` is the registrar and location service of the served domains, where this process has one.
  */
 import type { Flows } from '../flow/flows.ts';
-import { FORGED, GONE } from '../flow/flows.ts';
 import type { Destination } from '../net/targets.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
 import { isSecured } from '../shared/flow-record.ts';
@@ -29,7 +28,6 @@ import {
   PROXY_REQUIRE,
   RECORD_ROUTE,
   REGISTER,
-  ROUTE,
   SUPPORTED,
   VIA,
 } from '../wire/names.ts';
@@ -42,7 +40,7 @@ import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Forwarder } from './forward.ts';
 import type { NextHop } from './nexthop.ts';
 import type { Own } from './own.ts';
-import { Routes } from './routes.ts';
+import { BAD_ROUTE, FLOW_ENDED, RouteInformation } from './routeinfo.ts';
 import { NO_TARGET } from './targetset.ts';
 import { type ProxyTransactions, TOO_LARGE, UNREACHABLE } from './transactions.ts';
 import { ANY_TARGET, OTHER_HOST, type Upstream } from './upstream.ts';
@@ -50,7 +48,6 @@ import { ANY_TARGET, OTHER_HOST, type Upstream } from './upstream.ts';
 const PATH_TAG = ascii('path');
 const SUPPORTED_PATH = ascii('Supported: path\r\n');
 const REQUIRE_PATH = ascii('Require: path\r\n');
-const ROUTE_NAME = ascii('Route: <');
 /** Via and Path or Record-Route, in octets */
 const USUALLY_ADDED = 250;
 const RETRY_AFTER = ['Retry-After: 5'];
@@ -121,9 +118,9 @@ export class RequestProxy {
   readonly #nextHop: NextHop;
   readonly #upstream: Upstream | undefined;
   readonly #options: ProxyOptions;
-  readonly #routes = new Routes();
   readonly #uri = new UriView();
   readonly #target = new UriView();
+  readonly #routing: RouteInformation;
   home: Home | undefined;
   /** undefined: nobody is asked who he is */
   callers: Callers | undefined;
@@ -135,18 +132,8 @@ export class RequestProxy {
   /** Parks the request until this destination is known, and then runs `again` with it. False: it cannot wait. */
   ask: (destination: Destination, again: () => void) => boolean = () => false;
 
-  /** the first Route value that is not ours; how many of the last are gone (strict router before us) */
-  #next = 0;
-  #last = 0;
   /** it has not been routed before */
   #isNew = false;
-  /** a valid token stood in the top Route */
-  #authorised = false;
-  /** the flow that the request goes down, -1: it goes on to a next hop */
-  #slot = -1;
-  #generation = 0;
-  /** the Route URI that named it had `ob` */
-  #ob = false;
   /** what `home` wrote in place of a GRUU, '' nothing */
   #contact = '';
 
@@ -161,6 +148,7 @@ export class RequestProxy {
     this.#nextHop = parts.nextHop;
     this.#upstream = parts.upstream;
     this.#options = parts.options;
+    this.#routing = new RouteInformation(parts.exchange, parts.flows, parts.own, this.#target);
   }
 
   /** Handles the request in the exchange, as lexed with this verdict. */
@@ -218,7 +206,7 @@ export class RequestProxy {
     const isNew = this.#isNew;
     this.#isNew = false; // a fork routes it again from inside
     if (!this.callers) return true;
-    if (isNew && !this.#authorised && !this.callers.admits(served)) return false;
+    if (isNew && !this.#routing.authorised && !this.callers.admits(served)) return false;
     const { message: m } = this.#x;
     if (m.has(PROXY_AUTHORIZATION)) this.callers.cutCredentials();
     const { caller, home } = this;
@@ -229,32 +217,30 @@ export class RequestProxy {
 
   /** Where Route says; where the Request-URI does if no Route is left. */
   follow(): void {
-    if (this.#slot >= 0) this.#down();
+    if (this.#routing.slot >= 0) this.#down();
     else this.#onward();
   }
 
   /** Route has a flow or a next hop for the request. */
   get isRouted(): boolean {
-    return this.#slot >= 0 || this.#next < this.#last;
+    return this.#routing.slot >= 0 || this.#routing.hasNext;
   }
 
   /** The flow that Route names, -1 none. */
   get routedSlot(): number {
-    return this.#slot;
+    return this.#routing.slot;
   }
 
   /** The URI of the first Route value that goes on with the request, '' none. */
   nextRoute(): string {
-    if (this.#next >= this.#last) return '';
-    const { buf } = this.#x.message;
-    return latin1(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next]);
+    return this.#routing.nextText();
   }
 
   /** `follow` with a Contact in place of the GRUU. `may`: Route leads to a hop of the Contact's own Path. */
   followTo(contact: string, may: boolean): void {
     const { message: m, patch } = this.#x;
     this.#contact = contact;
-    if (may) this.#authorised = true;
+    if (may) this.#routing.authorised = true;
     patch.replace(m.uriStart, m.uriEnd).text(contact);
     this.follow();
   }
@@ -296,78 +282,14 @@ export class RequestProxy {
 
   /** 16.4, and 5626 5.3: our own Route values, and the flow that one of them names. */
   #preprocess(): boolean {
-    const { message: m, patch } = this.#x;
-    const { buf } = m;
-    const routes = this.#routes;
-    const target = this.#target;
-    this.#next = 0;
-    this.#slot = -1;
-    this.#authorised = false;
     this.#contact = '';
-    if (!routes.parse(m, ROUTE)) return this.refuse(400, 'Bad Route');
-    this.#last = routes.count;
-    // A strict router before us: the Request-URI is what we put in Record-Route, the real one is the last Route.
-    if (target.lr && target.userEnd > target.userStart && routes.count > 0 && this.#own.isSelf(buf, target)) {
-      this.#last--;
-      const from = routes.uriStart[this.#last];
-      const to = routes.uriEnd[this.#last];
-      patch.replace(m.uriStart, m.uriEnd).range(buf, from, to);
-      if (!this.#ownValue(target)) return false;
-      if (!target.parse(buf, from, to)) return this.refuse(400, 'Bad Route');
-    } else if (target.maddrStart >= 0) this.#ownMaddr();
-    const uri = this.#uri;
-    while (this.#slot < 0 && this.#next < this.#last) {
-      if (!uri.parse(buf, routes.uriStart[this.#next], routes.uriEnd[this.#next]))
-        return this.refuse(400, 'Bad Route');
-      if (!this.#own.isSelf(buf, uri) && !this.#isServed(uri)) break;
-      this.#next++;
-      if (!this.#ownValue(uri)) return false;
-    }
-    if (this.#next > 0 || this.#last < routes.count) routes.keep(patch, m, this.#next, this.#last);
-    return true;
-  }
-
-  /** A domain that is served here resolves to this proxy: phones name their outbound proxy so. */
-  #isServed(uri: UriView): boolean {
-    return (
-      this.home !== undefined && uri.userStart === uri.userEnd && this.#own.serves(this.#x.message.buf, uri)
-    );
-  }
-
-  /** 16.4: a maddr of ours is stripped, with port and transport. */
-  #ownMaddr(): void {
-    const { message: m, patch } = this.#x;
-    const target = this.#target;
-    if (!this.#own.isSelfHost(m.buf, target.maddrStart, target.maddrEnd, target.port)) return;
-    patch.cut(target.maddrFrom, target.maddrEnd);
-    if (target.transportFrom >= 0) patch.cut(target.transportFrom, target.transportEnd);
-    if (target.hostPortEnd > target.hostEnd) patch.cut(target.hostEnd, target.hostPortEnd);
-    target.maddrStart = target.maddrFrom = -1;
-    target.port = 0;
-    target.transport = 0;
-    target.transportFrom = -1;
-  }
-
-  /** One Route value of ours. False: the request has been answered. */
-  #ownValue(uri: UriView): boolean {
-    if (uri.userStart === uri.userEnd) return true;
-    const { message: m, source, ds } = this.#x;
-    const flows = this.#flows;
-    const verdict = flows.resolve(m.buf, uri.userStart, uri.userEnd, ds);
-    if (verdict === FORGED) {
-      this.#counters.inc(Counter.tokenTampered);
-      if (m.method === ACK) this.#counters.inc(Counter.ackDropped);
-      return this.refuse(403, 'Forbidden');
-    }
-    if (verdict === GONE) return this.#flowFailed();
-    this.#authorised = true;
-    // 5.3: the request came in on the flow itself: outgoing
-    if (flows.slot === source.slot && flows.generation === source.generation) return true;
-    this.#slot = flows.slot;
-    this.#generation = flows.generation;
-    this.#ob = uri.ob;
-    this.#dropTwin(uri);
-    return true;
+    const status = this.#routing.read(this.home !== undefined);
+    if (status === 0) return true;
+    if (status === BAD_ROUTE) return this.refuse(400, 'Bad Route');
+    if (status === FLOW_ENDED) return this.#flowFailed();
+    this.#counters.inc(Counter.tokenTampered);
+    if (this.#x.message.method === ACK) this.#counters.inc(Counter.ackDropped);
+    return this.refuse(403, 'Forbidden');
   }
 
   #flowFailed(): false {
@@ -376,39 +298,27 @@ export class RequestProxy {
     return this.refuse(430, 'Flow Failed');
   }
 
-  /** The other URI of a double Record-Route: the same token once more. */
-  #dropTwin(uri: UriView): void {
-    if (this.#next >= this.#last) return;
-    const { buf } = this.#x.message;
-    const start = uri.userStart;
-    const length = uri.userEnd - start;
-    const twin = this.#uri;
-    if (!twin.parse(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next])) return;
-    if (!this.#own.isSelf(buf, twin) || twin.userEnd - twin.userStart !== length) return;
-    for (let i = 0; i < length; i++) if (buf[twin.userStart + i] !== buf[start + i]) return;
-    this.#next++;
-  }
-
   /** 5626 5.3.1: down the flow that the token names, whatever the Request-URI says. */
   #down(): void {
     const { message: m, source } = this.#x;
+    const { slot, generation, ob } = this.#routing;
     const flows = this.#flows;
     const { table } = flows;
-    const listener = table.listener(this.#slot);
+    const listener = table.listener(slot);
     if (source.slot >= 0 && source.transport !== UDP) flows.hasDialog(source.slot, source.generation);
-    if (this.#ob && formsDialog(m.method) && !hasToTag(m)) {
-      flows.ensureToken(this.#slot);
+    if (ob && formsDialog(m.method) && !hasToTag(m)) {
+      flows.ensureToken(slot);
       writeRecordRoute(
         this.insertRecordRoute(),
         this.#own,
         table,
-        this.#slot,
+        slot,
         listener,
         source.listener,
         this.#target.scheme === SIPS,
       );
     }
-    this.downFlow(this.#slot, this.#generation, listener);
+    this.downFlow(slot, generation, listener);
   }
 
   /** Forwards the patched request down a flow; 430 if it has ended. */
@@ -460,7 +370,7 @@ export class RequestProxy {
     const { message: m, source } = this.#x;
     const { buf } = m;
     const target = this.#target;
-    const hasRoute = this.#next < this.#last;
+    const { hasNext: hasRoute } = this.#routing;
     const served = !hasRoute && this.home !== undefined && this.#own.serves(buf, target);
     if (!hasRoute) {
       // 3261 11.2: no user part means the server itself, by its address or by a domain that it serves
@@ -489,7 +399,7 @@ export class RequestProxy {
       this.refuse(status, REASONS[status], status === 503 ? RETRY_AFTER : undefined);
       return;
     }
-    if (hasRoute) this.#strictNext();
+    if (hasRoute) this.#routing.strictNext(this.#contact);
     if (m.method === REGISTER) {
       if (!this.#path()) return;
     } else if (formsDialog(m.method) && !hasToTag(m)) {
@@ -505,12 +415,13 @@ export class RequestProxy {
     const { message: m, source } = this.#x;
     const { buf } = m;
     const upstream = this.#upstream;
-    const may = source.trusted || this.#authorised;
+    const { authorised } = this.#routing;
+    const may = source.trusted || authorised;
     // a lab on one machine, where nobody is asked who he is
     const isLab = upstream === undefined && this.callers === undefined && source.remote.isLoopback;
     if (hasRoute) {
       const uri = this.#uri;
-      uri.parse(buf, this.#routes.uriStart[this.#next], this.#routes.uriEnd[this.#next]);
+      this.#routing.nextUri(uri);
       const slot = upstream ? upstream.match(buf, uri) : OTHER_HOST;
       if (upstream && slot !== OTHER_HOST) return this.#toUpstream(upstream, slot);
       if (!may && !isLab) return 403;
@@ -518,7 +429,7 @@ export class RequestProxy {
       if (this.#nextHop.wanted) return WAITS;
       return upstream ? this.#toUpstream(upstream, ANY_TARGET) : this.#nowhere(502);
     }
-    if (source.fromUpstream || (this.#authorised && hasToTag(m))) {
+    if (source.fromUpstream || (authorised && hasToTag(m))) {
       if (this.#nextHop.toUri(buf, this.#target)) return 0;
       if (this.#nextHop.wanted) return WAITS;
       if (source.fromUpstream) return this.#nowhere(404); // sending it back would be a loop
@@ -604,29 +515,6 @@ export class RequestProxy {
     }
     flows.ensureToken(source.slot);
     return source.slot;
-  }
-
-  /** 16.6 step 6: the next Route has no `lr`: it becomes the Request-URI, which goes to the end of Route. */
-  #strictNext(): void {
-    const { message: m, source, patch } = this.#x;
-    const { buf } = m;
-    const uri = this.#uri;
-    const routes = this.#routes;
-    uri.parse(buf, routes.uriStart[this.#next], routes.uriEnd[this.#next]);
-    if (uri.lr) return;
-    // The edits of `keep` stand already and would overlap: begin anew.
-    patch.begin();
-    stampVia(patch, m, this.#x.via, source.remote, source.transport >= WS);
-    patch.replace(m.uriStart, m.uriEnd).range(buf, uri.start, uri.end);
-    routes.keep(patch, m, this.#next + 1, this.#last);
-    const w = patch.insert(
-      this.#next + 1 < this.#last ? m.lineEnd[m.last[ROUTE]] : m.lineStart[m.first[ROUTE]],
-    );
-    w.bytes(ROUTE_NAME);
-    if (this.#contact !== '') w.text(this.#contact);
-    else w.range(buf, this.#target.start, this.#target.end);
-    w.byte(62);
-    w.crlf();
   }
 
   /** Sends the patched request to `nextHop`. */

@@ -16,7 +16,6 @@
 import type { Flows } from '../flow/flows.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import { Counter, type Counters } from '../shared/counters.ts';
-import { SUSPECT } from '../shared/flow-record.ts';
 import type { Kept } from '../transaction/kept.ts';
 import type { TransactionKey } from '../transaction/key.ts';
 import {
@@ -44,30 +43,26 @@ import {
   TIMED_OUT,
 } from '../transaction/machine.ts';
 import type { Transactions } from '../transaction/table.ts';
-import { restartsC } from '../transaction/timers.ts';
 import { ACK, CANCEL } from '../wire/names.ts';
 import { UDP } from '../wire/via.ts';
 import type { Answers } from './answer.ts';
+import { AnswerTime, PLACE_SILENT, PROBE_SILENT, TARGET_SILENT, WITHOUT_FINAL } from './answertime.ts';
 import type { Branch } from './branch.ts';
 import { BUSY, type Exchange, type Outlet, SENT } from './exchange.ts';
 import type { Failover } from './failover.ts';
 import type { Forwarder } from './forward.ts';
 import {
   AIM,
-  AWAITS_ANSWER,
   CANCEL_WANTED,
   CANCELLED,
   CANCELLED_EARLY,
   CLIENT,
   CLIENT_GENERATION,
-  DUE,
   FAMILY_PORT,
   FLAGS,
   GIVEN_UP,
   HAS_CONTEXT,
   HAS_DESTINATION,
-  HEARD,
-  HEARD_BACK,
   Legs,
   LISTENER,
   MOVABLE,
@@ -99,9 +94,6 @@ export interface Context {
   /** the server transaction is over */
   ended(): void;
 }
-
-/** A flow of another shard ends without a word to us: so often is it looked at within the answer time. */
-const FLOW_LOOKS = 8;
 
 export interface TransactionParts {
   shard: number;
@@ -148,6 +140,7 @@ export class ProxyTransactions implements TransactionUser {
   readonly #legs: Legs;
   readonly #losses: Losses;
   readonly #targets: TargetLegs | undefined;
+  readonly #answerTime: AnswerTime;
   readonly #contexts = new Map<number, Context>();
   readonly #failures: Failure[] = [];
   /** the client transaction that `toFlow` or `toHop` opened last */
@@ -158,6 +151,7 @@ export class ProxyTransactions implements TransactionUser {
     this.#p = parts;
     this.table = parts.table;
     this.#legs = new Legs(parts);
+    this.#answerTime = new AnswerTime(parts);
     this.#targets =
       parts.failover && new TargetLegs(this.#legs, parts.failover, parts, (client) => this.#watch(client));
     this.#losses = new Losses(this.#legs, (client) => this.#targets?.canMove(client) ?? false);
@@ -215,7 +209,7 @@ export class ProxyTransactions implements TransactionUser {
 
   /** Sends the patched request down a flow in a client transaction: SENT, ENDED, BUSY, or TOO_LARGE. `target` is the context's. */
   toFlow(slot: number, generation: number, listener: number, target = 0): number {
-    const { flows, outlet, forwarder, now, answerTime } = this.#p;
+    const { flows, outlet, forwarder } = this.#p;
     const { table } = this;
     const transport = flows.table.transport(slot);
     const client = this.#open(listener | (transport << 8) | TO_FLOW, transport !== UDP, target);
@@ -227,10 +221,7 @@ export class ProxyTransactions implements TransactionUser {
     const outcome = outlet.toFlow(slot, generation, forwarder.start, forwarder.end);
     if (outcome !== SENT) return this.#drop(client, outcome);
     this.#legs.keep(client, forwarder.start, forwarder.end);
-    table.setWord(client, HEARD, flows.table.messagesIn(slot));
-    table.setWord(client, FLAGS, AWAITS_ANSWER);
-    table.setWord(client, DUE, now() + answerTime);
-    table.setAlarm(client, now() + answerTime / FLOW_LOOKS);
+    this.#answerTime.ofFlow(client, slot);
     return SENT;
   }
 
@@ -272,14 +263,10 @@ export class ProxyTransactions implements TransactionUser {
     return SENT;
   }
 
-  /** How long a next hop may be silent. One that has a substitute: twice the answer time of an edge before us. */
+  /** The time begins that a next hop has. */
   #watch(client: number): void {
-    const { now, answerTime } = this.#p;
-    const { table } = this;
-    if (this.#contextOf(client) || (this.#targets?.canMove(client) ?? false)) {
-      table.setWord(client, FLAGS, AWAITS_ANSWER);
-      table.setAlarm(client, now() + 2 * answerTime);
-    } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now()));
+    const isOneOfSeveral = this.#contextOf(client) !== undefined;
+    this.#answerTime.ofHop(client, isOneOfSeveral || (this.#targets?.canMove(client) ?? false));
   }
 
   #open(head: number, reliable: boolean, target: number): number {
@@ -362,8 +349,7 @@ export class ProxyTransactions implements TransactionUser {
     const invite = table.kind(client) === INVITE_CLIENT;
     const moved = table.word(client, AIM) !== 0 && (this.#targets?.heardBack(client, m.status) ?? false);
     const actions = table.event(client, onResponse(m.status), now());
-    if (invite && restartsC(m.status) && !(table.word(client, FLAGS) & AWAITS_ANSWER))
-      table.setAlarm(client, table.timers.endOfC(now()));
+    if (invite) this.#answerTime.responded(client, m.status);
     if (actions & SEND_ACK) this.#acknowledge(client, actions);
     if (actions & PASS && !moved) this.#pass(client, invite);
     if (actions & RESEND) this.#legs.resendClient(client);
@@ -432,6 +418,7 @@ export class ProxyTransactions implements TransactionUser {
   #contextOf(client: number): Context | undefined {
     const { table } = this;
     const server = table.peer(client);
+    if (server < 0) return undefined; // a request of our own
     return table.word(server, LISTENER) & HAS_CONTEXT ? this.#contexts.get(server) : undefined;
   }
 
@@ -591,62 +578,23 @@ export class ProxyTransactions implements TransactionUser {
   }
 
   #alarm(client: number): void {
-    const { flows, now } = this.#p;
-    const { table } = this;
-    const flags = table.word(client, FLAGS);
-    if (!(flags & AWAITS_ANSWER)) {
-      this.cancelClient(client); // Timer C (16.8): a provisional response has come, or Timer B would have ended it
-      return;
+    switch (this.#answerTime.over(client, this.#contextOf(client) !== undefined)) {
+      case WITHOUT_FINAL:
+        this.cancelClient(client);
+        return;
+      case PROBE_SILENT:
+        this.#targets?.probed(client, false);
+        this.#legs.forget(client);
+        this.table.release(client);
+        return;
+      case TARGET_SILENT:
+        if (!this.#targets?.silent(client)) this.#answerTime.timerC(client);
+        return;
+      case PLACE_SILENT:
+        this.giveUp(client, this.table.word(client, LISTENER) & TO_FLOW ? 430 : 408);
+        return;
+      default:
     }
-    if (flags & PROBE) {
-      this.#targets?.probed(client, false);
-      this.#legs.forget(client);
-      table.release(client);
-      return;
-    }
-    if (this.#looksAgain(client)) return;
-    table.setWord(client, FLAGS, flags & ~AWAITS_ANSWER);
-    if (table.word(client, AIM) !== 0 && !this.#contextOf(client)) {
-      if (flags & HEARD_BACK || !this.#targets?.silent(client)) this.#lastTimer(client);
-      return;
-    }
-    if (table.state(client) === CALLING && !this.#answers(client)) {
-      const slot = table.word(client, SLOT);
-      const toFlow = (table.word(client, LISTENER) & TO_FLOW) !== 0;
-      if (toFlow && flows.table.isLive(slot, table.word(client, SLOT_GENERATION)))
-        flows.table.raise(slot, SUSPECT);
-      this.giveUp(client, table.word(client, LISTENER) & TO_FLOW ? 430 : 408);
-    } else if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(now())); // its last 1xx may have come just now
-  }
-
-  /** Timer C, for an INVITE that was watched for twice the answer time. */
-  #lastTimer(client: number): void {
-    const { table } = this;
-    if (table.kind(client) === INVITE_CLIENT) table.setAlarm(client, table.timers.endOfC(this.#p.now()));
-  }
-
-  /** The answer time is not over, and the flow still stands. */
-  #looksAgain(client: number): boolean {
-    const { flows, now, answerTime } = this.#p;
-    const { table } = this;
-    const left = (table.word(client, DUE) - now()) | 0;
-    if (left <= 0 || !(table.word(client, LISTENER) & TO_FLOW) || table.state(client) !== CALLING)
-      return false;
-    if (!flows.table.isLive(table.word(client, SLOT), table.word(client, SLOT_GENERATION))) return false;
-    table.setAlarm(client, now() + Math.min(left, answerTime / FLOW_LOOKS));
-    return true;
-  }
-
-  /** Has anything come from the flow since the request was written to it (DESIGN 7)? From a next hop only a response counts. */
-  #answers(client: number): boolean {
-    const { flows } = this.#p;
-    const { table } = this;
-    if (!(table.word(client, LISTENER) & TO_FLOW)) return false;
-    const slot = table.word(client, SLOT);
-    return (
-      flows.table.isLive(slot, table.word(client, SLOT_GENERATION)) &&
-      flows.table.messagesIn(slot) !== table.word(client, HEARD)
-    );
   }
 
   /** The place is given up before its transaction has ended: what still comes is absorbed, but for a 2xx to INVITE. */

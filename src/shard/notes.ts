@@ -1,9 +1,11 @@
 /**
  * The log lines of a shard about traffic: a registration, a call, an ended flow, credentials that were not
- * good, a TLS handshake that failed. Each kind is sampled (observe/log.ts). Parts that a line tells are read from the exchange in hand.
+ * good, a TLS handshake that failed. Each kind is sampled (observe/log.ts), but for the targets of the upstream.
+ * Parts that a line tells are read from the exchange in hand.
  */
 import type { Flows } from '../flow/flows.ts';
 import { Endpoint } from '../net/endpoint.ts';
+import type { Target } from '../net/targets.ts';
 import { type Logger, Sampled } from '../observe/log.ts';
 import type { Exchange } from '../proxy/exchange.ts';
 import { causeWord } from '../shared/cause.ts';
@@ -14,6 +16,7 @@ import { FROM, TO } from '../wire/names.ts';
 import { TRANSPORTS } from '../wire/via.ts';
 
 export class Notes {
+  readonly #log: Logger;
   readonly #exchange: Exchange;
   readonly #flows: Flows;
   readonly #clock: Clock;
@@ -34,6 +37,7 @@ export class Notes {
     flows: Flows,
     identities: (slot: number) => readonly string[] | undefined,
   ) {
+    this.#log = log;
     this.#identities = identities;
     this.#exchange = exchange;
     this.#flows = flows;
@@ -45,6 +49,16 @@ export class Notes {
     this.#unproxied = new Sampled(log, 'proxy-refused');
     this.#unsecured = new Sampled(log, 'tls-failure');
   }
+
+  /** A target of the upstream is taken for dead from now on, or for alive again. */
+  readonly target = ({ host, address, transport }: Target, alive: boolean): void => {
+    this.#log.warn({
+      event: alive ? 'target-alive' : 'target-dead',
+      host,
+      address: address.toString(),
+      transport: TRANSPORTS[transport].toLowerCase(),
+    });
+  };
 
   /** A flow was confirmed by a registration. */
   readonly registration = (slot: number, expires: number, outbound: boolean): void => {

@@ -1,7 +1,8 @@
 /** The environment as configuration: defaults, and one line for the first wrong value. */
 import { describe, expect, it } from 'vitest';
 import { coreListenerOf, isRegistrar } from '../../src/config/config.ts';
-import { ConfigError, load, loadConfig } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/error.ts';
+import { load, loadConfig } from '../../src/config/load.ts';
 
 const EDGE = { HOLDFAST_UPSTREAM: 'sip:core.example.com' };
 type Env = Record<string, string | undefined>;

@@ -4,6 +4,7 @@ import { Arena } from '../../src/net/arena.ts';
 import { Endpoint } from '../../src/net/endpoint.ts';
 import { Hosts } from '../../src/net/hosts.ts';
 import { Kept } from '../../src/net/kept.ts';
+import type { NetHandler } from '../../src/net/net.ts';
 import { type Chain, Segments } from '../../src/net/segments.ts';
 import { MAX_BLOCK } from '../../src/shared/slab.ts';
 
@@ -43,6 +44,17 @@ describe('kept bytes', () => {
       { numRuns: 60 },
     );
   });
+
+  it('go on behind those that stay, where the last were not to be kept after all', () => {
+    const { mem, slabs, stream } = new Arena();
+    const kept = new Kept(slabs, 1);
+    mem.set([1, 2, 3, 4, 5, 6, 7], stream);
+    kept.append(stream, stream + 3);
+    kept.append(stream + 3, stream + 5);
+    kept.retract(2);
+    kept.append(stream + 5, stream + 7);
+    expect([...mem.subarray(kept.start, kept.end)]).toEqual([1, 2, 3, 6, 7]);
+  });
 });
 
 describe('segments', () => {
@@ -59,6 +71,26 @@ describe('segments', () => {
     expect([segments.start[a.first], segments.end[a.first]]).toEqual([0, 15]);
     expect(segments.next[a.first]).toBe(a.last);
     expect(segments.next[a.last]).toBe(-1);
+  });
+
+  it('that a broken connection did not take are told once, but for one that it took a part of', () => {
+    const segments = new Segments();
+    const a: Chain = { first: -1, last: -1 };
+    const b: Chain = { first: -1, last: -1 };
+    for (const start of [0, 20, 40]) segments.append(a, start, start + 10);
+    segments.append(b, 60, 70);
+    segments.lose(1, a.first, 5);
+    segments.lose(2, b.first, 60);
+    segments.empty();
+    const told: number[][] = [];
+    const handler = { unsent: (...range: number[]) => told.push(range) } as unknown as NetHandler;
+    expect(segments.reportLost(handler)).toBe(true);
+    expect(told).toEqual([
+      [1, 20, 30],
+      [1, 40, 50],
+      [2, 60, 70],
+    ]);
+    expect(segments.reportLost(handler)).toBe(false);
   });
 
   it('are full at their limit and take as many again when emptied', () => {

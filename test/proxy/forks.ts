@@ -13,10 +13,7 @@ import { Offspring } from '../../src/proxy/offspring.ts';
 import { Responses } from '../../src/proxy/response.ts';
 import { ProxyTransactions } from '../../src/proxy/transactions.ts';
 import type { Binding } from '../../src/registrar/binding.ts';
-import { Gruus } from '../../src/registrar/gruu.ts';
-import { DEFAULT_POLICY } from '../../src/registrar/register.ts';
 import type { LocationStore } from '../../src/registrar/store.ts';
-import { LocalHome } from '../../src/shard/home.ts';
 import { Kept } from '../../src/transaction/kept.ts';
 import { TransactionKey } from '../../src/transaction/key.ts';
 import { Transactions } from '../../src/transaction/table.ts';
@@ -105,24 +102,7 @@ export class Forks extends Rig {
       },
     });
     this.proxy.transactions = this.transactions;
-    const home = new LocalHome({
-      exchange: this.exchange,
-      proxy: this.proxy,
-      answers: this.answers,
-      flows: this.flows,
-      own: this.own,
-      nextHop: this.nextHop,
-      branch: this.branch,
-      store: this.store,
-      counters: this.counters,
-      clock: this.clock,
-      policy: DEFAULT_POLICY,
-      gruus: new Gruus(new Uint8Array(32)),
-      coreListener: 0,
-      flowTimer: 120,
-      registrationSeen: () => {},
-    });
-    this.home = home;
+    const home = this.serve(this.store);
     this.flows.ended = (slot, generation) => {
       this.transactions.losses.flow(slot, generation);
       home.flowEnded(slot, generation);

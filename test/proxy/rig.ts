@@ -18,6 +18,11 @@ import { type Advertised, Own } from '../../src/proxy/own.ts';
 import { type Home, RequestProxy } from '../../src/proxy/proxy.ts';
 import { Responses } from '../../src/proxy/response.ts';
 import { Upstream } from '../../src/proxy/upstream.ts';
+import { Gruus } from '../../src/registrar/gruu.ts';
+import { DEFAULT_POLICY } from '../../src/registrar/register.ts';
+import type { LocationStore } from '../../src/registrar/store.ts';
+import { LocalHome } from '../../src/shard/home.ts';
+import { LocalRegistrar, type RegistrarParts } from '../../src/shard/registrar.ts';
 import { Clock } from '../../src/shared/clock.ts';
 import { Counter, type CounterName, Counters } from '../../src/shared/counters.ts';
 import { FlowIndex } from '../../src/shared/flow-index.ts';
@@ -170,6 +175,26 @@ export class Rig {
     const target = { transport: upstreamTransport, host, address, priority: 0, weight: 1, named };
     made.replace({ targets: [target], failure: '', ttl: 0 });
     return made;
+  }
+
+  /** It is registrar and proxy of its domains from now on. */
+  serve(
+    store: LocationStore,
+    gruus = new Gruus(new Uint8Array(32)),
+    registrationSeen: RegistrarParts['registrationSeen'] = () => {},
+  ): LocalHome {
+    const { exchange, proxy, answers, flows, own, counters, clock, nextHop, branch } = this;
+    const parts = { exchange, proxy, answers, flows, own, store, counters, clock, gruus };
+    const registrar = new LocalRegistrar({
+      ...parts,
+      policy: DEFAULT_POLICY,
+      coreListener: 0,
+      flowTimer: 120,
+      registrationSeen,
+    });
+    const home = new LocalHome({ ...parts, registrar, nextHop, branch });
+    this.home = home;
+    return home;
   }
 
   set home(home: Home) {

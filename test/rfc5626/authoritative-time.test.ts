@@ -96,19 +96,25 @@ describe.each(['INVITE', 'MESSAGE'])('a flow that does not answer a %s', (method
 describe('places that nobody answers at', () => {
   it('leave the caller of an INVITE with 408 [3261-16.7-02 AP-7-04]', async () => {
     const user = unique('u');
-    const places = [...(await site.device(user, ['UDP', 'TCP'])), ...(await site.device(user, ['edge']))];
+    const [second, first] = await site.device(user, ['UDP', 'TCP']);
+    const [other] = await site.device(user, ['edge']);
     const call = new Call(caller, aorOf(user));
+    // the location store has its own thread: what passes before it has answered is no time of theirs
+    for (const place of [first, other]) await call.at(place);
     await pass(34_000);
-    for (const place of places) await call.at(place);
+    await call.at(second);
     expect(await call.status()).toBe(408);
   });
 
   it('leave the sender of a MESSAGE without an answer [4320-4.2-01]', async () => {
     const user = unique('u');
-    const places = [...(await site.device(user, ['UDP', 'TCP'])), ...(await site.device(user, ['edge']))];
+    const [second, first] = await site.device(user, ['UDP', 'TCP']);
+    const [other] = await site.device(user, ['edge']);
     const call = new Call(caller, aorOf(user), 'MESSAGE');
+    // the location store has its own thread: what passes before it has answered is no time of theirs
+    for (const place of [first, other]) await call.at(place);
     await pass(40_000);
-    for (const place of places) await call.at(place);
+    await call.at(second);
     expect(call.rest().filter((m) => m.status >= 200)).toEqual([]);
   });
 

@@ -3,9 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { Gruus } from '../../src/registrar/gruu.ts';
 import { Location } from '../../src/registrar/location.ts';
 import { MemoryBackend } from '../../src/registrar/memory.ts';
-import { DEFAULT_POLICY } from '../../src/registrar/register.ts';
 import type { LocationStore, StoreOp, StoreResult } from '../../src/registrar/store.ts';
-import { LocalHome } from '../../src/shard/home.ts';
+import type { LocalHome } from '../../src/shard/home.ts';
 import { REGISTERED } from '../../src/shared/flow-record.ts';
 import { OPEN } from '../../src/shared/flow-table.ts';
 import {
@@ -77,24 +76,8 @@ class Site extends Rig {
 
   constructor(options: RigOptions = {}) {
     super({ domains: ['example.com'], upstream: false, ...options });
-    const home = new LocalHome({
-      exchange: this.exchange,
-      proxy: this.proxy,
-      answers: this.answers,
-      flows: this.flows,
-      own: this.own,
-      nextHop: this.nextHop,
-      branch: this.branch,
-      store: this.store,
-      counters: this.counters,
-      clock: this.clock,
-      policy: DEFAULT_POLICY,
-      gruus: this.gruus,
-      coreListener: 0,
-      flowTimer: 120,
-      registrationSeen: (slot, expires, outbound) => this.seen.push([slot, expires, outbound]),
-    });
-    this.home = this.local = home;
+    const home = this.serve(this.store, this.gruus, (...seen) => this.seen.push(seen));
+    this.local = home;
     this.flows.ended = (slot, generation) => home.flowEnded(slot, generation);
   }
 
