@@ -31,7 +31,7 @@ export const KEPT_CELLS = 96 * KIB;
 const LARGEST = 264 * KIB;
 
 export class Arena {
-  readonly mem: Uint8Array;
+  readonly mem: Buffer;
   /** offsets of the regions */
   readonly receive = RECEIVE;
   readonly stream = STREAM;
