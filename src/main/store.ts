@@ -22,7 +22,8 @@ const STORE_READY_MS = 120_000;
 const ENTRY = { store: '../registrar/store-thread.ts', redis: '../registrar/redis-thread.ts' };
 /**
  * Room for garbage, where V8 would take up to 64 MB. The embedded stores are done with a batch at once, and collect as
- * cheaply in less; what waits for Redis lives longer, and would be copied more often (a fifth more CPU with 6).
+ * cheaply in less (LMDB at a twelfth more CPU); what waits for Redis lives longer and would be copied more often: a
+ * fifth more CPU with 6.
  */
 const YOUNG_MIB = { store: 6, redis: 16 };
 
