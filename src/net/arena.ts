@@ -22,7 +22,7 @@ const SCRATCH = STREAM + STREAM_READ + KIB;
 const SCRATCH_SIZE = 64 * KIB;
 const OUT = SCRATCH + SCRATCH_SIZE;
 const OUT_SIZE = 2048 * KIB;
-/** what transactions keep to send again, in cells: most messages fit in one */
+/** what transactions keep to send again, in cells of one or two of these */
 const KEPT = OUT + OUT_SIZE;
 export const KEPT_CELL = KIB;
 export const KEPT_CELLS = 96 * KIB;
@@ -31,7 +31,7 @@ export const KEPT_CELLS = 96 * KIB;
 const LARGEST = 264 * KIB;
 
 export class Arena {
-  readonly mem: Uint8Array;
+  readonly mem: Buffer;
   /** offsets of the regions */
   readonly receive = RECEIVE;
   readonly stream = STREAM;

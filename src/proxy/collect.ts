@@ -6,8 +6,8 @@
 
 export interface Collected {
   status: number;
-  /** the response as it came */
-  bytes: Buffer;
+  /** the response as it came, one character an octet */
+  octets: string;
   /** its WWW-Authenticate and Proxy-Authenticate lines, with CRLF */
   challenges: string;
 }

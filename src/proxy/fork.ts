@@ -181,7 +181,7 @@ export class Fork<P extends Place> implements Context {
     const m = this.#p.exchange.message;
     this.#responses.push({
       status,
-      bytes: Buffer.from(m.buf.subarray(m.start, m.end)),
+      octets: latin1(m.buf, m.start, m.end),
       challenges: status === 401 || status === 407 ? challengesOf(m) : '',
     });
   }
@@ -194,7 +194,7 @@ export class Fork<P extends Place> implements Context {
       const extra = otherChallenges(this.#responses, chosen);
       transactions.forwardKept(
         this.#server,
-        chosen.bytes,
+        chosen.octets,
         chosen.status === 503 ? 500 : chosen.status,
         extra,
         parking,

@@ -409,9 +409,9 @@ export class ProxyTransactions implements TransactionUser {
   }
 
   /** The same with a response that was kept, and header lines to add to it. */
-  forwardKept(server: number, bytes: Buffer, status: number, extra: string, parking: Parking): void {
+  forwardKept(server: number, octets: string, status: number, extra: string, parking: Parking): void {
     this.#p.responses.extra = extra;
-    parking.load(bytes, () => this.forward(server, status));
+    parking.load(octets, () => this.forward(server, status));
     this.#p.responses.extra = '';
   }
 

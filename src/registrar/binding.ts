@@ -175,6 +175,13 @@ function toFields(b: Binding): Fields {
   ];
 }
 
+/** Parameters that msgpack carried as name, value, name, value. */
+export function paramsOf(flat: readonly (string | null | undefined)[]): HeaderParam[] {
+  const params = new Array<HeaderParam>(flat.length >> 1); // by push it would take room for 17, and keep it
+  for (let i = 0; i < params.length; i++) params[i] = [flat[2 * i] as string, flat[2 * i + 1] ?? undefined];
+  return params;
+}
+
 function fromFields(fields: Fields): Binding {
   const [
     key,
@@ -193,8 +200,7 @@ function fromFields(fields: Fields): Binding {
     agent,
     epoch,
   ] = fields;
-  const params: HeaderParam[] = [];
-  for (let i = 0; i + 1 < flat.length; i += 2) params.push([flat[i] as string, flat[i + 1] ?? undefined]);
+  const params = paramsOf(flat);
   const binding: Binding = {
     key,
     contact,

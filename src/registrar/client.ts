@@ -2,7 +2,7 @@ import type { Mesh } from '../shared/mesh.ts';
 import type { Ring } from '../shared/ring.ts';
 import type { LmdbReader } from './lmdb.ts';
 import { answer, liveBindings } from './location.ts';
-import { decodeAnswer, encodeRequest, NO_ANSWER, STORE_REQUEST } from './message.ts';
+import { decodeAnswer, encodeRequest, Letter, NO_ANSWER, STORE_REQUEST } from './message.ts';
 import type { FlowClosedOp, LocationStore, RemoveOp, StoreOp, StoreResult, UpdateOp } from './store.ts';
 
 /**
@@ -38,6 +38,7 @@ export class StoreClient implements LocationStore {
   /** in the order of their deadlines */
   readonly #pending = new Map<number, Pending>();
   #unsent: (FlowClosedOp | RemoveOp)[] = [];
+  readonly #letter = new Letter();
   #nextId = 1;
   #now = 0;
   /** news that was dropped because the store thread did not take any for too long */
@@ -97,13 +98,13 @@ export class StoreClient implements LocationStore {
 
   /** The STORE_ANSWER that the ring shows. */
   onAnswer(ring: Ring): void {
-    const { memory, payloadOffset, payloadLength } = ring;
-    this.onMessage(Buffer.from(memory.subarray(payloadOffset, payloadOffset + payloadLength)));
+    const { bytes, length } = this.#letter.take(ring);
+    this.onMessage(bytes, length);
   }
 
   /** The octets of an answer; strings are cut out of them, so they must not be shared memory. */
-  onMessage(message: Uint8Array): void {
-    const reply = decodeAnswer(message);
+  onMessage(message: Uint8Array, length = message.length): void {
+    const reply = decodeAnswer(message, length);
     const pending = reply && this.#pending.get(reply.id);
     if (!reply || !pending) return;
     this.#pending.delete(reply.id);

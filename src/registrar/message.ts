@@ -1,10 +1,14 @@
 import { Packr } from 'msgpackr';
-import { decodeBindings, encodeBindings } from './binding.ts';
-import type { StoreOp, StoreResult, StoreStatus } from './store.ts';
+import type { Ring } from '../shared/ring.ts';
+import { decodeBindings, encodeBindings, paramsOf } from './binding.ts';
+import type { ContactUpdate, StoreOp, StoreResult, StoreStatus, UpdateOp } from './store.ts';
 
 /**
  * Requests to the store thread and its answers as octets for a ring. Both ends are one build, so there is
  * no version; octets that cannot be read are undefined. Id 0 asks for no answer.
+ *
+ * A binding in memory keeps the text of its request: msgpackr cuts strings out of one that spans them all. So a request
+ * has no names of fields in it.
  */
 export const NO_ANSWER = 0;
 
@@ -13,6 +17,9 @@ export const STORE_REQUEST = 0x40;
 export const STORE_ANSWER = 0x41;
 /** from main: finish what has been received, write everything to disk, end */
 export const STORE_STOP = 0x42;
+
+const FIRST_LETTER = 4096;
+const { copy } = Buffer.prototype;
 
 export interface StoreRequest {
   id: number;
@@ -32,20 +39,100 @@ type AnswerFields = [
   aors: string[] | undefined,
 ];
 
-const packr = new Packr({ useRecords: false });
+/** An update, which nearly every request is, by its fields in order; any other operation as it is. */
+type RequestFields =
+  | [id: number, op: StoreOp]
+  | [
+      id: number,
+      aor: string,
+      callId: string,
+      path: string[],
+      contacts: ContactFields[],
+      flow: string | null | undefined,
+      userAgent: string | null | undefined,
+      now: number,
+      cseq: number,
+      clear: boolean,
+      maxContacts: number,
+    ];
+
+type ContactFields = [
+  key: string,
+  contact: string,
+  params: (string | null | undefined)[],
+  instance: string | null | undefined,
+  regId: number,
+  q: number,
+  expires: number,
+];
+
+const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true });
 
 /** The returned octets are valid until the next call. */
-export function encodeRequest(request: StoreRequest): Uint8Array {
-  return packr.pack([request.id, request.op]);
+export function encodeRequest({ id, op }: StoreRequest): Uint8Array {
+  const fields: RequestFields =
+    op.kind !== 'update'
+      ? [id, op]
+      : [
+          id,
+          op.aor,
+          op.callId,
+          op.path,
+          op.contacts.map(toFields),
+          op.flow,
+          op.userAgent,
+          op.now,
+          op.cseq,
+          op.clear,
+          op.maxContacts,
+        ];
+  return packr.pack(fields);
 }
 
-export function decodeRequest(bytes: Uint8Array): StoreRequest | undefined {
+const toFields = (c: ContactUpdate): ContactFields => [
+  c.key,
+  c.contact,
+  c.params.flat(),
+  c.instance,
+  c.regId,
+  c.q,
+  c.expires,
+];
+
+/** `length`: octets of the message, if the array goes on behind it. Nothing of the array is kept. */
+export function decodeRequest(bytes: Uint8Array, length = bytes.length): StoreRequest | undefined {
   try {
-    const [id, op] = packr.unpack(bytes) as [number, StoreOp];
+    const fields = packr.unpack(bytes, length) as RequestFields;
+    const [id] = fields;
+    const op = fields.length === 2 ? fields[1] : updateOf(fields);
     return typeof id === 'number' && typeof op === 'object' ? { id, op } : undefined;
   } catch {
     return undefined;
   }
+}
+
+function updateOf(fields: Exclude<RequestFields, [number, StoreOp]>): UpdateOp {
+  const [, aor, callId, path, contacts, flow, userAgent, now, cseq, clear, maxContacts] = fields;
+  const op: UpdateOp = {
+    kind: 'update',
+    aor,
+    now,
+    callId,
+    cseq,
+    clear,
+    contacts: contacts.map(contactOf),
+    path,
+    maxContacts,
+  };
+  if (flow != null) op.flow = flow;
+  if (userAgent != null) op.userAgent = userAgent;
+  return op;
+}
+
+function contactOf([key, contact, flat, instance, regId, q, expires]: ContactFields): ContactUpdate {
+  const update: ContactUpdate = { key, contact, params: paramsOf(flat), regId, q, expires };
+  if (instance != null) update.instance = instance;
+  return update;
 }
 
 /** The returned octets are valid until the next call. */
@@ -54,13 +141,30 @@ export function encodeAnswer({ id, result }: StoreAnswer): Uint8Array {
   return packr.pack([id, result.status, result.count, bindings, result.aors]);
 }
 
-export function decodeAnswer(bytes: Uint8Array): StoreAnswer | undefined {
+export function decodeAnswer(bytes: Uint8Array, length = bytes.length): StoreAnswer | undefined {
   try {
-    const [id, status, count, list, aors] = packr.unpack(bytes) as AnswerFields;
+    const [id, status, count, list, aors] = packr.unpack(bytes, length) as AnswerFields;
     const bindings = list ? decodeBindings(list) : [];
     if (typeof id !== 'number' || bindings === undefined) return undefined;
     return { id, result: aors ? { status, bindings, count, aors } : { status, bindings, count } };
   } catch {
     return undefined;
+  }
+}
+
+/**
+ * The octets of a ring's messages one after the other: strings are cut out of a copy, since they must not be cut out of
+ * shared memory. The copy is valid until the next one.
+ */
+export class Letter {
+  bytes = Buffer.allocUnsafeSlow(FIRST_LETTER);
+  length = 0;
+
+  /** What the ring shows. */
+  take({ memory, payloadOffset, payloadLength }: Ring): this {
+    if (payloadLength > this.bytes.length) this.bytes = Buffer.allocUnsafeSlow(2 * payloadLength);
+    copy.call(memory, this.bytes, 0, payloadOffset, payloadOffset + payloadLength);
+    this.length = payloadLength;
+    return this;
   }
 }

@@ -3,7 +3,7 @@ import type { RedisTarget } from '../config/redis-url.ts';
 import { Clock, type ClockDescriptor } from '../shared/clock.ts';
 import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.ts';
 import type { BindingEvent } from './events.ts';
-import { decodeRequest, NO_ANSWER, STORE_REQUEST, STORE_STOP } from './message.ts';
+import { decodeRequest, Letter, NO_ANSWER, STORE_REQUEST, STORE_STOP } from './message.ts';
 import { RedisStore } from './redis.ts';
 import { RedisLink } from './redis-link.ts';
 import { Tenure } from './redis-tenure.ts';
@@ -60,6 +60,7 @@ class RedisThread {
   readonly #mesh: Mesh;
   readonly #store: RedisStore;
   readonly #replies: Replies;
+  readonly #letter = new Letter();
   #stopping = false;
   readonly #underWay = new Set<Promise<void>>();
 
@@ -90,8 +91,8 @@ class RedisThread {
   readonly #onMessage: MessageHandler = (from, type, ring) => {
     if (type === STORE_STOP) this.#stopping = true;
     if (type !== STORE_REQUEST) return;
-    const { memory, payloadOffset, payloadLength } = ring;
-    const request = decodeRequest(Buffer.from(memory.subarray(payloadOffset, payloadOffset + payloadLength)));
+    const { bytes, length } = this.#letter.take(ring);
+    const request = decodeRequest(bytes, length);
     if (!request) return;
     const done = this.#store.handle(request.op).then((result) => {
       if (request.id !== NO_ANSWER) this.#replies.send({ to: from, id: request.id, result });

@@ -4,7 +4,7 @@ import { Mesh, type MeshDescriptor, type MessageHandler } from '../shared/mesh.t
 import { type BindingEvent, Journal } from './events.ts';
 import { LmdbBackend, type LmdbOptions } from './lmdb.ts';
 import { MemoryBackend } from './memory.ts';
-import { decodeRequest, STORE_REQUEST, STORE_STOP } from './message.ts';
+import { decodeRequest, Letter, STORE_REQUEST, STORE_STOP } from './message.ts';
 import { Replies, ringWaker } from './replies.ts';
 import { type Delivery, StoreService } from './service.ts';
 
@@ -58,6 +58,7 @@ class StoreThread {
   readonly #mesh: Mesh;
   readonly #service: StoreService;
   readonly #replies: Replies;
+  readonly #letter = new Letter();
   #batch: Delivery[] = [];
   #stopping = false;
   readonly #now: () => number;
@@ -89,8 +90,8 @@ class StoreThread {
       return;
     }
     if (type !== STORE_REQUEST) return;
-    const { memory, payloadOffset, payloadLength } = ring;
-    const request = decodeRequest(Buffer.from(memory.subarray(payloadOffset, payloadOffset + payloadLength)));
+    const { bytes, length } = this.#letter.take(ring);
+    const request = decodeRequest(bytes, length);
     if (request) this.#batch.push({ from, id: request.id, op: request.op });
   };
 

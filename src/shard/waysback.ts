@@ -23,7 +23,8 @@ const MOST_WAITING = 256;
 const DEFAULT_PORT = 5060;
 
 interface Unreached {
-  response: Buffer;
+  /** one character an octet */
+  response: string;
   /** where it could not be sent to */
   failed: Endpoint;
 }
@@ -57,7 +58,7 @@ export class WaysBack {
       this.#p.counters.inc(Counter.responsesLost);
       return;
     }
-    const response = Buffer.from(this.#p.exchange.arena.mem.subarray(start, end));
+    const response = latin1(this.#p.exchange.arena.mem, start, end);
     this.#unreached.push({ response, failed: new Endpoint().copy(to) });
     this.#p.wake();
   }
