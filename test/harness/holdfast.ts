@@ -44,6 +44,7 @@ export class Holdfast {
   private readonly clocked: boolean;
   private readonly data: string;
   private child: ChildProcess | undefined;
+  private up = Promise.withResolvers<void>();
   private exit: Promise<{ code: number | null; signal: string | null }> | undefined;
 
   private constructor(host: string, port: number, data: string, options: HoldfastOptions) {
@@ -96,6 +97,7 @@ export class Holdfast {
     process.once('exit', orphaned);
     this.exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
     void this.exit.then(() => process.removeListener('exit', orphaned));
+    this.up = Promise.withResolvers();
     let partial = '';
     const read = (chunk: Buffer) => {
       const lines = (partial + chunk.toString('utf8')).split('\n');
@@ -108,7 +110,10 @@ export class Holdfast {
       throw new Error(`the server ended at start (code ${code}, signal ${signal}):\n${this.tail()}`);
     });
     ended.catch(() => {});
-    await Promise.race([this.clocked ? this.report(child, 'ready') : this.answers(), ended]);
+    await Promise.race([
+      this.clocked ? this.report(child, 'ready') : other ? this.answers() : this.isUp(),
+      ended,
+    ]);
   }
 
   /** Moves the server's clock on; resolves when every thread has been told. */
@@ -169,6 +174,7 @@ export class Holdfast {
       this.logs.push(JSON.parse(line) as LogLine);
     } catch {
       if (line) this.output.push(line);
+      if (line.startsWith('Holdfast is up')) this.up.resolve();
     }
   }
 
@@ -184,6 +190,20 @@ export class Holdfast {
   }
 
   /** Ready when a keep-alive is answered. */
+  /** All shards serve: until then the kernel may give a flow to another one than later. */
+  private async isUp(): Promise<void> {
+    let late: NodeJS.Timeout | undefined;
+    const never = new Promise<never>((_, reject) => {
+      late = setTimeout(
+        () => reject(new Error(`the server is not up in ${START_MS} ms:\n${this.tail()}`)),
+        START_MS,
+      );
+    });
+    await Promise.race([this.up.promise, never]);
+    clearTimeout(late);
+  }
+
+  /** What another program under test can tell. */
   private async answers(): Promise<void> {
     const until = Date.now() + START_MS;
     const host = this.host.includes(':') ? '::1' : freshHost();

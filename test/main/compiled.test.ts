@@ -52,8 +52,7 @@ it('is in the data directory, for its owner alone, and spares the next start the
   expect(await live()).toBe('');
   expect(statSync(compiled).mode & 0o777).toBe(0o700);
   const said = await live({ NODE_DEBUG_NATIVE: 'COMPILE_CACHE' });
-  for (const kind of ['ESM', 'StrippedTypeScript'])
-    expect(said).toMatch(new RegExp(`skip persisting ${kind} file://${SHARD} because cache was the same`));
+  expect(said).toContain(`V8 code cache for ESM file://${SHARD} was accepted`);
 });
 
 it('is not kept where Node is told so, nor beside the data where another place is named', async () => {

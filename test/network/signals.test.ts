@@ -9,6 +9,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { freePort, freshHost } from '../harness/ports.ts';
+import { compiledShared } from '../harness/temporary.ts';
 import { registerOn, TcpWire, UdpWire } from './crowd.ts';
 import { IO } from './watched.ts';
 
@@ -34,6 +35,7 @@ function run(settings: Record<string, string>): { up: Promise<void>; ended: Prom
   const env: NodeJS.ProcessEnv = {
     PATH: process.env.PATH,
     HOME: process.env.HOME,
+    ...compiledShared(),
     HOLDFAST_DATA: data,
     HOLDFAST_IO: IO,
   };
@@ -91,10 +93,10 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('on %s', (signal) => {
   });
 });
 
-/** SIGTERM does not kill it outright any more. */
-const catchesTerm = (pid?: number): boolean => {
+/** It has set its own handlers. SIGHUP's is the last, and Node has none for it as it has for SIGTERM. */
+const handlesSignals = (pid?: number): boolean => {
   const [, caught] = /^SigCgt:\s*(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
-  return (Number.parseInt(caught.slice(-4), 16) & (1 << (constants.signals.SIGTERM - 1))) !== 0;
+  return (Number.parseInt(caught.slice(-4), 16) & (1 << (constants.signals.SIGHUP - 1))) !== 0;
 };
 
 it('nobody reads its output, before it is up or after: it serves, and ends in order', async () => {
@@ -106,7 +108,7 @@ it('nobody reads its output, before it is up or after: it serves, and ends in or
   while (!phone && child?.exitCode === null)
     phone = await TcpWire.open({ host, port }).catch(() => wait(20, undefined));
   if (phone) await registerOn(phone, 0);
-  while (child?.exitCode === null && !catchesTerm(child.pid)) await wait(20); // it is up, and cannot say so
+  while (child?.exitCode === null && !handlesSignals(child.pid)) await wait(20); // it is up, and cannot say so
   expect(await end(ended, 'SIGTERM')).toMatchObject({ code: 0, stderr: '' });
 });
 

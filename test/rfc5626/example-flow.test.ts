@@ -13,7 +13,7 @@ import { type Dial, dialTcp } from '../../src/ua/connection.ts';
 import { numericOnly } from '../../src/ua/locating.ts';
 import type { IncomingRequest } from '../../src/ua/request.ts';
 import { TCP } from '../../src/wire/via.ts';
-import { TcpAgent, UdpAgent } from '../harness/agent.ts';
+import { type Address, TcpAgent, UdpAgent } from '../harness/agent.ts';
 import { Holdfast } from '../harness/holdfast.ts';
 import { type Arrival, isCrlf, isRequest, isResponse, type Matcher } from '../harness/inbox.ts';
 import { Desk, type Phone } from '../harness/phone.ts';
@@ -57,27 +57,27 @@ beforeAll(async () => {
   const common = { WORKERS: '1', MAX_FLOWS: '256' };
   const hubAt = await listening();
   const ways = [await wire.tap('HUB', hubAt, 'EA'), await wire.tap('HUB', hubAt, 'EB')];
-  const own = netmask(['127.0.0.1', ...ways.map(({ host }) => host)]); // edges dial from 127.0.0.1
+  const edgesAt = [await listening(), await listening()];
+  const own = netmask([...edgesAt, ...ways].map(({ host }) => host));
   hub = await Holdfast.start({
     ...hubAt,
     settings: { ...common, DOMAINS: DOMAIN, STORE: 'memory:', TRUSTED: own },
   });
-  const edge = async (name: string, way: Tap): Promise<Edge> => {
-    const { host, port } = await listening();
+  const edge = async (name: string, { host, port }: Address, way: Tap): Promise<Edge> => {
     const tap = await wire.tap(name, { host, port });
     const LISTEN = `udp:${host}:${port},tcp:${host}:${port}/${tap.host}:${tap.port}`;
     const UPSTREAM = `sip:${way.host}:${way.port};transport=tcp`;
     const settings = { ...common, LISTEN, UPSTREAM, TRUSTED: netmask([tap.host]) };
     return { name, tap, server: await Holdfast.start({ host, port, settings }) };
   };
-  [ea, eb] = await Promise.all([edge('EA', ways[0]), edge('EB', ways[1])]);
+  [ea, eb] = await Promise.all([edge('EA', edgesAt[0], ways[0]), edge('EB', edgesAt[1], ways[1])]);
   const miloHost = freshHost();
   milo = desk.keep(
     await UdpAgent.open({ host: miloHost, port: await freePort(miloHost), peer: hubAt, name: 'Milo' }),
   );
   wire.name(phoneHost, 'Dora');
   wire.name(miloHost, 'Milo');
-  wire.name('127.0.0.1', 'HUB');
+  wire.name(hubAt.host, 'HUB');
 
   const counting: Dial = (target, handler, options) =>
     dialTcp(
@@ -127,6 +127,11 @@ const received = (via: string, host: string, port?: number) => {
   const [sentBy, ...params] = via.split(';');
   const rest = params.map((param) => (param === 'rport' ? `rport=${port}` : param));
   return [sentBy, `received=${host}`, ...rest].join(';');
+};
+/** The same with the Via of an edge, which names its tap. HUB's names where its connections leave from. */
+const receivedFrom = (via: string) => {
+  const edge = [ea, eb].find((one) => via.includes(` ${at(one)};`));
+  return edge ? received(via, edge.server.host) : via;
 };
 /** Of a response, what a proxy does to it. */
 const viaTaken = (before: SipMessage) => ({ via: [before.all('Via'), before.all('Via').slice(1)] });
@@ -185,7 +190,7 @@ async function registration(
   const all = [...known, { port, regId }] as { port: number; regId: number }[];
   expect(fields(answer)).toEqual({
     start: ['SIP/2.0 200 OK'],
-    via: [received(passed.all('Via')[0], '127.0.0.1'), fromDora],
+    via: [receivedFrom(passed.all('Via')[0]), fromDora],
     from: sent.all('From'),
     to: [expect.stringMatching(`^<${DORA}>;tag=\\w+$`)],
     'call-id': [sent.callId],
@@ -362,7 +367,7 @@ describe('the example of RFC 5626 section 9', () => {
     const failed = await hop('EA', 'HUB'); // 23
     expect(fields(failed)).toEqual({
       start: ['SIP/2.0 430 Flow Failed'],
-      via: [received(toEa.all('Via')[0], '127.0.0.1'), fromMilo],
+      via: [receivedFrom(toEa.all('Via')[0]), fromMilo],
       from: sent.all('From'),
       to: [expect.stringMatching(`^<${DORA}>;tag=\\w+$`)],
       'call-id': ['call-in-9'],
@@ -395,7 +400,7 @@ describe('the example of RFC 5626 section 9', () => {
     const recordRoute = flows.b.path.replace(';ob>', '>');
     const toDora = await hop('EB', 'Dora'); // 25
     expect(changes(toEb, toDora)).toEqual({
-      via: [toEb.all('Via'), [ownVia(at(eb)), received(toEb.all('Via')[0], '127.0.0.1'), fromMilo]],
+      via: [toEb.all('Via'), [ownVia(at(eb)), receivedFrom(toEb.all('Via')[0]), fromMilo]],
       'max-forwards': [['69'], ['68']],
       route: [[flows.b.path], []],
       'record-route': [hubRoutes, [recordRoute, ...hubRoutes]],
@@ -449,7 +454,7 @@ describe('the example of RFC 5626 section 9', () => {
       });
       const down = await hop('EB', 'Dora', isRequest(method));
       expect(changes(passed, down)).toEqual({
-        via: [passed.all('Via'), [ownVia(at(eb)), received(passed.all('Via')[0], '127.0.0.1'), stamped]],
+        via: [passed.all('Via'), [ownVia(at(eb)), receivedFrom(passed.all('Via')[0]), stamped]],
         'max-forwards': [['69'], ['68']],
         route: [[recordRoute], []],
       });
@@ -529,10 +534,7 @@ describe('the example of RFC 5626 section 9', () => {
     });
     const came = await milo.only(isRequest('INVITE')); // 44
     expect(changes(passed, came.message)).toEqual({
-      via: [
-        passed.all('Via'),
-        [ownVia(hubAddress(), 'UDP'), received(passed.all('Via')[0], '127.0.0.1'), fromDora],
-      ],
+      via: [passed.all('Via'), [ownVia(hubAddress(), 'UDP'), receivedFrom(passed.all('Via')[0]), fromDora]],
       'max-forwards': [['69'], ['68']],
     });
 
