@@ -76,8 +76,8 @@ export class Framer {
 
   /**
    * The short way: a whole message stands at the front of `buf[start, end)`, which is lexed into `message`. So the
-   * pass that finds its headers finds its end too, and most messages come whole. False says nothing but that `next` is to be asked; a message
-   * in pieces is tried once, with its first piece. As for `lex`, `buf[end]` must exist.
+   * pass that finds its headers finds its end too, and most messages come whole. False says nothing but that `next` is
+   * to be asked; a message in pieces is tried once, with its first piece. As for `lex`, `buf[end]` must exist.
    */
   take(message: Message, buf: Uint8Array, start: number, end: number): boolean {
     if (this.inMessage || this.#crlf & 1 || start >= end || !(CHARS[buf[start]] & TOKEN)) return false;
